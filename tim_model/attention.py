@@ -1,0 +1,16 @@
+"""The one seam through which every attention of the network goes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch.nn.functional as F
+from torch import Tensor
+
+# q (B, heads, N, head_dim), k and v (B, heads, M, head_dim) -> (B, N, heads * head_dim); softmax scale 1/sqrt(head_dim)
+Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Unmasked softmax attention by PyTorch's fused kernels; shapes as in `Attention`."""
+    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)

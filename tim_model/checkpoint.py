@@ -1,0 +1,164 @@
+"""Checkpoints of TiM: the released layout in, a network out; and back. Names and shapes alone say what a file is."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from .files import CheckpointError, abbreviated, check_values, naming, read_state_dict, write_safetensors
+from .latents import LatentSpace, latent_space
+from .net import TiM
+from .params import TiMParams
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a file holds: released names and shapes, checked against `params`, and the metadata of the file."""
+
+    params: TiMParams
+    state_dict: dict[str, Tensor]
+    metadata: dict[str, str]
+
+    @property
+    def class_names(self) -> list[str]:
+        """Names of the labels, from the metadata's "class_names" (a JSON list); empty where the file has none."""
+        return metadata_json(self.metadata, "class_names", [])
+
+    @property
+    def latent_space(self) -> LatentSpace:
+        """Where the network lives; CheckpointError where neither channels nor metadata tell."""
+        return latent_space(self.params.in_channels, self.metadata)
+
+
+def read_checkpoint(path: str | os.PathLike, encoder_depth: int | None = None, values: bool = True) -> Checkpoint:
+    """A TiM checkpoint, whole and valid, or CheckpointError in one line.
+
+    Args:
+        path: .safetensors, or a pickled state dict (.bin, .pt) that is read without running any code, in the released
+            layout; with or without `projector.*`, with or without a `model.diffusion_model.` or `module.` prefix.
+        encoder_depth: blocks in front of the REPA head, which shapes do not tell; default is the file's metadata,
+            else the published choice for that depth.
+        values: whether meta tensors, shapes without values, are refused.
+    """
+    state_dict, metadata = read_state_dict(path)
+    with naming(path):
+        params = infer_params({name: tuple(value.shape) for name, value in state_dict.items()})
+        config = metadata_json(metadata, "config", {})
+        check_config(config, params)
+        params = replace(params, encoder_depth=encoder_depth or config.get("encoder_depth"))
+        check_layout(state_dict, params)
+        check_values(state_dict, allow_meta=not values)
+    return Checkpoint(params, state_dict, metadata)
+
+
+def load_checkpoint(
+    path: str | os.PathLike,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    encoder_depth: int | None = None,
+) -> TiM:
+    """The network in a TiM checkpoint, in eval mode and without gradients; see `read_checkpoint` for what is read.
+
+    Args:
+        device, dtype: where the weights go.
+
+    Raises:
+        CheckpointError: the file is anything else; the message is one line.
+    """
+    return build_net(read_checkpoint(path, encoder_depth), device, dtype)
+
+
+def build_net(checkpoint: Checkpoint, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> TiM:
+    """The network of a checkpoint, in eval mode and without gradients."""
+    net = TiM(checkpoint.params, device="meta")
+    weights = {name: value.to(device=device, dtype=dtype) for name, value in checkpoint.state_dict.items()}
+    net.load_state_dict(weights, assign=True)
+    return net.requires_grad_(False).eval()
+
+
+def save_checkpoint(
+    net: TiM, path: str | os.PathLike, dtype: torch.dtype | None = None, metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write the network as safetensors in the released layout, with its params as JSON in the metadata's "config".
+
+    The file appears whole or not at all.
+
+    Args:
+        dtype: of the file; default is that of the weights.
+        metadata: further string entries for the file's metadata.
+    """
+    tensors = {name: weight.detach().to("cpu", dtype).contiguous() for name, weight in net.state_dict().items()}
+    write_safetensors(tensors, path, {**(metadata or {}), "config": json.dumps(net.params.to_dict())})
+
+
+def infer_params(shapes: Mapping[str, tuple[int, ...]]) -> TiMParams:
+    """The architecture behind the names and shapes of a state dict in the released layout.
+
+    Raises:
+        CheckpointError: names that no TiM network has, or shapes that contradict each other.
+    """
+
+    def shape(name: str, ndim: int) -> tuple[int, ...]:
+        if name not in shapes:
+            raise CheckpointError(
+                f"is not a TiM checkpoint: found {len(shapes)} tensors ({abbreviated(shapes)}), expected {name} among them"
+            )
+        if len(shapes[name]) != ndim or 0 in shapes[name]:
+            raise CheckpointError(f"{name} has shape {shapes[name]}, expected {ndim} dimensions, none of them 0")
+        return shapes[name]
+
+    hidden_size, in_channels, patch_size, _ = shape("x_embedder.proj.weight", 4)
+    (head_dim,) = shape("blocks.0.attn.q_norm.weight", 1)
+    if hidden_size % head_dim:
+        raise CheckpointError(f"has heads of {head_dim} features in a width of {hidden_size}, expected a divisor")
+    classes = "y_embedder.embedding_table.weight" in shapes
+    projector = "projector.0.weight" in shapes
+    return TiMParams(
+        in_channels=in_channels,
+        patch_size=patch_size,
+        hidden_size=hidden_size,
+        depth=len({name.split(".")[1] for name in shapes if name.startswith("blocks.")}),
+        num_heads=hidden_size // head_dim,
+        mlp_hidden=shape("blocks.0.mlp.fc1_g.weight", 2)[0],
+        adaln_hidden=shape("blocks.0.adaLN_modulation.fc1_g.weight", 2)[0],
+        context_dim=None if classes else shape("y_embedder.norm.weight", 1)[0],
+        num_classes=shape("y_embedder.embedding_table.weight", 2)[0] - 1 if classes else None,
+        z_dim=shape("projector.4.weight", 2)[0] if projector else None,
+        projector_dim=shape("projector.0.weight", 2)[0] if projector else None,
+    )
+
+
+def check_layout(state_dict: Mapping[str, Tensor], params: TiMParams) -> None:
+    """Raise CheckpointError unless names and shapes are exactly those of the network of `params`."""
+    expected = {name: value.shape for name, value in TiM(params, device="meta").state_dict().items()}
+    if missing := [name for name in expected if name not in state_dict]:
+        raise CheckpointError(f"lacks {len(missing)} of the expected {len(expected)} tensors: {abbreviated(missing)}")
+    if unexpected := [name for name in state_dict if name not in expected]:
+        raise CheckpointError(f"has {len(unexpected)} tensors that TiM does not: {abbreviated(unexpected)}")
+    for name, shape in expected.items():
+        if state_dict[name].shape != shape:
+            raise CheckpointError(f"{name} has shape {tuple(state_dict[name].shape)}, expected {tuple(shape)}")
+
+
+def check_config(config: Mapping[str, object], params: TiMParams) -> None:
+    """Raise CheckpointError where the file's own description contradicts its shapes, as when its last block is lost."""
+    inferred = params.without_projector().to_dict()  # a file may have lost its REPA head on purpose
+    for name in inferred.keys() & config.keys() - {"encoder_depth"}:
+        if config[name] != inferred[name]:
+            raise CheckpointError(f"has {name}={inferred[name]} by its tensors, expected {config[name]} by its metadata")
+
+
+def metadata_json(metadata: Mapping[str, str], key: str, default: list | dict) -> list | dict:
+    """The JSON under `key` in a file's metadata, of the type of `default`, which stands in where there is none."""
+    try:
+        value = json.loads(metadata[key]) if key in metadata else default
+    except ValueError:
+        value = None
+    if not isinstance(value, type(default)):
+        raise CheckpointError(f"has metadata {key!r} that is no JSON {type(default).__name__}: {metadata[key][:80]!r}")
+    return value

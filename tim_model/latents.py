@@ -1,0 +1,65 @@
+"""The latent spaces of TiM models, which channels alone tell apart."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from .files import CheckpointError
+
+
+@dataclass(frozen=True)
+class LatentSpace:
+    """Where a network lives: pixels per latent cell and side, and the factor that a VAE's raw latents are multiplied by."""
+
+    channels: int
+    ratio: int
+    scaling_factor: float
+
+
+LATENT_SPACES: dict[int, LatentSpace] = {
+    3: LatentSpace(3, 1, 1.0),  # pixels in [-1, 1], no VAE
+    4: LatentSpace(4, 8, 0.18215),  # SD-VAE ft-ema
+    16: LatentSpace(16, 16, 1.0),  # small DC-AE of the demo stack
+    32: LatentSpace(32, 32, 0.41407),  # DC-AE f32c32 sana-1.1
+}
+
+
+def latent_space(channels: int, metadata: Mapping[str, str] | None = None) -> LatentSpace:
+    """The latent space of a model with that many channels.
+
+    Args:
+        metadata: of the checkpoint; its "latent_space", JSON with `ratio` and `scaling_factor`, wins where present.
+
+    Raises:
+        CheckpointError: channels that no known VAE has, and no such metadata.
+    """
+    if "latent_space" in (metadata or {}):
+        try:
+            told = json.loads(metadata["latent_space"])
+            return LatentSpace(channels, int(told["ratio"]), float(told["scaling_factor"]))
+        except (ValueError, TypeError, KeyError):
+            raise CheckpointError(
+                f'has metadata "latent_space" {metadata["latent_space"][:80]!r}, expected JSON such as '
+                '{"ratio": 32, "scaling_factor": 0.41407}'
+            ) from None
+    if channels not in LATENT_SPACES:
+        raise CheckpointError(
+            f"has {channels} latent channels, expected {', '.join(map(str, LATENT_SPACES))}, or its ratio and "
+            'scaling_factor as "latent_space" in the metadata'
+        )
+    return LATENT_SPACES[channels]
+
+
+def latent_shape(space: LatentSpace, patch_size: int, width: int, height: int, batch: int) -> tuple[int, int, int, int]:
+    """Shape (B,C,H,W) of the latents of `batch` pictures of width x height pixels.
+
+    Raises:
+        ValueError: a side is not a positive multiple of ratio * patch_size pixels.
+    """
+    unit = space.ratio * patch_size
+    if width < unit or height < unit or width % unit or height % unit:
+        near = "x".join(str(max(1, round(side / unit)) * unit) for side in (width, height))
+        raise ValueError(f"size {width}x{height}: expected multiples of {unit} for this model, such as {near}")
+    return batch, space.channels, height // space.ratio, width // space.ratio

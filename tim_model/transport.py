@@ -1,0 +1,165 @@
+"""The five transports: paths between data and noise, the training target on them and the exact step along them.
+
+Symbols as in the paper: x_t = alpha_t x + sigma_t noise, v_t = d_alpha x + d_sigma noise, F the network's output and
+dF_dt its total derivative along the path with r fixed. Times are tensors that broadcast against x, (B,1,1,1); the
+formulas hold in any floating dtype. Sources: arXiv 2509.04394, section 3 and appendix, as released.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+Coefficients = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+class Transport:
+    """What every transport has: its range of times and the four functions below.
+
+    `T_max` and `T_min` bound the times: noise sits at T_max, data at T_min.
+    """
+
+    T_max: ClassVar[float]
+    T_min: ClassVar[float]
+
+    def interpolant(self, t: Tensor) -> Coefficients:
+        """(alpha_t, sigma_t, d_alpha/dt, d_sigma/dt), each like t."""
+        raise NotImplementedError
+
+    def c_noise(self, t: Tensor) -> Tensor:
+        """What the network receives in place of t (and of r), like t."""
+        return t
+
+    def target(
+        self, x_t: Tensor, v_t: Tensor, x: Tensor, noise: Tensor, t: Tensor, r: Tensor, dF_dt: Tensor
+    ) -> Tensor:
+        """The value that F(x_t, t, r) is trained towards, like x."""
+        raise NotImplementedError
+
+    def step(self, x_t: Tensor, t: Tensor, r: Tensor, F: Tensor) -> Tensor:
+        """The state at r that follows from the state x_t at t and the network's output F, like x_t."""
+        raise NotImplementedError
+
+
+class OTFM(Transport):
+    """Linear path of flow matching; the transport of every published checkpoint."""
+
+    T_max, T_min = 1.0, 0.0
+
+    def interpolant(self, t):
+        return 1 - t, t, -t.new_ones(t.shape), t.new_ones(t.shape)
+
+    def target(self, x_t, v_t, x, noise, t, r, dF_dt):
+        return v_t - (t - r) * dF_dt
+
+    def step(self, x_t, t, r, F):
+        return x_t - (t - r) * F
+
+
+class TrigFlow(Transport):
+    """Path on the circle: alpha = cos t, sigma = sin t."""
+
+    T_max, T_min = 1.57, 0.0
+
+    def interpolant(self, t):
+        return t.cos(), t.sin(), -t.sin(), t.cos()
+
+    def target(self, x_t, v_t, x, noise, t, r, dF_dt):
+        return v_t - (t - r).tan() * (x_t + dF_dt)
+
+    def step(self, x_t, t, r, F):
+        return (t - r).cos() * x_t - (t - r).sin() * F
+
+
+@dataclass(frozen=True)
+class EDM(Transport):
+    """Preconditioned variance-exploding path of EDM, scaled to unit variance.
+
+    As released, `target` and `step` carry sigma_d**3 where sigma_d**2 would make the transition exact: with
+    sigma_d = 0.5 a step is up to 5.9% off the path. Kept, since it is what the released code trains and samples with.
+    """
+
+    sigma_d: float = 0.5
+    T_max, T_min = 80.0, 0.01
+
+    def interpolant(self, t):
+        s = (t**2 + self.sigma_d**2).sqrt()
+        return 1 / s, t / s, -t / s**3, self.sigma_d**2 / s**3
+
+    def c_noise(self, t):
+        return t.log() / 4
+
+    def target(self, x_t, v_t, x, noise, t, r, dF_dt):
+        d2, d3 = self.sigma_d**2, self.sigma_d**3
+        s = (t**2 + d2).sqrt()
+        instantaneous = t / (self.sigma_d * s) * x - self.sigma_d / s * noise
+        d_instantaneous = (1 / (self.sigma_d * s) - t**2 / (self.sigma_d * s**3)) * x + self.sigma_d * t / s**3 * noise
+        weight = (t - r) * (d2 + t**2) * (d3 + t**2)
+        weight = weight / (2 * t * (r - t) * (d2 + t**2) - t * (r - t) * (d3 + t**2) + (d2 + t**2) * (d3 + t**2))
+        return instantaneous + weight * (d_instantaneous - dF_dt)
+
+    def step(self, x_t, t, r, F):
+        d2, d3 = self.sigma_d**2, self.sigma_d**3
+        ratio = ((t**2 + d2) / (r**2 + d2)).sqrt() / (d3 + t**2)
+        return (d3 + t * r) * ratio * x_t + d2 * (t - r) * ratio * F
+
+
+@dataclass(frozen=True)
+class VP(Transport):
+    """Variance-preserving path of DDPM in continuous time; F is the noise."""
+
+    beta_min: float = 0.1
+    beta_d: float = 19.9
+    T_max, T_min = 1.0, 1e-5
+
+    def _b(self, t: Tensor) -> Tensor:
+        """Noise-to-signal ratio b(t) = sigma_t / alpha_t."""
+        return (self.beta_d * t**2 / 2 + self.beta_min * t).expm1().sqrt()
+
+    def interpolant(self, t):
+        b, rate = self._b(t), (self.beta_d * t + self.beta_min) / 2
+        s = (b**2 + 1).sqrt()
+        return 1 / s, b / s, -rate / s, rate / (b * s)
+
+    def c_noise(self, t):
+        return 999 * t
+
+    def target(self, x_t, v_t, x, noise, t, r, dF_dt):
+        b = self._b(t)
+        d_b = (self.beta_d * t + self.beta_min) * (b**2 + 1) / (2 * b)
+        return noise - dF_dt * (b - self._b(r)) / d_b
+
+    def step(self, x_t, t, r, F):
+        b_t, b_r = self._b(t), self._b(r)
+        return ((b_t**2 + 1) / (b_r**2 + 1)).sqrt() * x_t + (b_r - b_t) / (b_r**2 + 1).sqrt() * F
+
+
+class VE(Transport):
+    """Variance-exploding path: x_t = x + t noise; F is minus the noise."""
+
+    T_max, T_min = 100.0, 0.02
+
+    def interpolant(self, t):
+        return t.new_ones(t.shape), t, t.new_zeros(t.shape), t.new_ones(t.shape)
+
+    def c_noise(self, t):
+        return t.log() - math.log(2)
+
+    def target(self, x_t, v_t, x, noise, t, r, dF_dt):
+        return (r - t) * dF_dt - noise
+
+    def step(self, x_t, t, r, F):
+        return x_t + (t - r) * F
+
+
+TRANSPORTS: dict[str, Transport] = {"ot_fm": OTFM(), "trigflow": TrigFlow(), "edm": EDM(), "vp": VP(), "ve": VE()}
+
+
+def get_transport(name: str) -> Transport:
+    """The transport of that name; ValueError names the known ones."""
+    if name not in TRANSPORTS:
+        raise ValueError(f"transport {name!r}: expected one of {', '.join(TRANSPORTS)}")
+    return TRANSPORTS[name]

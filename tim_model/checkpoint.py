@@ -13,7 +13,7 @@ from torch import Tensor
 from .files import CheckpointError, abbreviated, check_values, naming, read_state_dict, write_safetensors
 from .latents import LatentSpace, latent_space
 from .net import TiM
-from .params import TiMParams
+from .params import TiMParams, layout_name
 
 
 @dataclass(frozen=True)
@@ -162,3 +162,27 @@ def metadata_json(metadata: Mapping[str, str], key: str, default: list | dict) -
     if not isinstance(value, type(default)):
         raise CheckpointError(f"has metadata {key!r} that is no JSON {type(default).__name__}: {metadata[key][:80]!r}")
     return value
+
+
+def describe(path: str | os.PathLike) -> str:
+    """What a checkpoint is, one fact a line; reads shapes of meta tensors too.
+
+    Raises:
+        CheckpointError: it is no whole TiM checkpoint.
+    """
+    checkpoint = read_checkpoint(path, values=False)
+    p = checkpoint.params
+    tensors = checkpoint.state_dict
+    count = sum(value.numel() for name, value in tensors.items() if not name.startswith("projector."))
+    condition = f"text features of width {p.context_dim}" if p.num_classes is None else f"{p.num_classes} classes"
+    facts = {
+        "file": path,
+        "layout": layout_name(p),
+        "condition": condition + (f": {', '.join(checkpoint.class_names)}" if checkpoint.class_names else ""),
+        "parameters": f"{count / 1e6:.2f}M without the projector",
+        "projector": f"{p.z_dim} features after block {p.encoder_depth}" if p.z_dim else "none",
+        "sizes": f"hidden {p.hidden_size}, depth {p.depth}, heads {p.num_heads}, patch {p.patch_size}, "
+        f"channels {p.in_channels}, mlp {p.mlp_hidden}, adaLN {p.adaln_hidden}",
+        "dtype": ", ".join(sorted({str(value.dtype).removeprefix("torch.") for value in tensors.values()})),
+    }
+    return "\n".join(f"{name:<11} {fact}" for name, fact in facts.items())

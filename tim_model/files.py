@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 PREFIXES = ("model.diffusion_model.", "module.")
+SAFETENSORS = (".safetensors", ".sft")
 PICKLED = (".bin", ".pt", ".pth", ".ckpt")
 
 
@@ -37,7 +38,7 @@ def read_state_dict(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[st
             raise CheckpointError("no such file")
         if path.stat().st_size == 0:
             raise CheckpointError("is empty, expected a .safetensors, .bin or .pt file; download it again")
-        if path.suffix == ".safetensors":
+        if path.suffix in SAFETENSORS:
             state_dict, metadata = read_safetensors(path)
         elif path.suffix in PICKLED:
             state_dict, metadata = read_pickle(path), {}
@@ -134,6 +135,7 @@ def write_safetensors(tensors: dict[str, Tensor], path: str | os.PathLike, metad
     """Write tensors as safetensors; the file appears whole or not at all."""
     with atomic(path) as temporary:
         save_file(tensors, temporary, dict(metadata))
+        temporary.chmod(0o644)  # newer safetensors make files that only their owner reads
 
 
 def abbreviated(names: Iterable[str], most: int = 3) -> str:

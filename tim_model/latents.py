@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from .files import CheckpointError
+from .params import TiMParams, layout_name
 
 
 @dataclass(frozen=True)
@@ -63,3 +64,10 @@ def latent_shape(space: LatentSpace, patch_size: int, width: int, height: int, b
         near = "x".join(str(max(1, round(side / unit)) * unit) for side in (width, height))
         raise ValueError(f"size {width}x{height}: expected multiples of {unit} for this model, such as {near}")
     return batch, space.channels, height // space.ratio, width // space.ratio
+
+
+def default_size(params: TiMParams, space: LatentSpace) -> tuple[int, int]:
+    """(width, height) in pixels that a model is made for: that of its published layout, else 8x8 tokens."""
+    published = {"tim-t2i-xl-p1": 1024, "tim-c2i-xl-p1-512": 512, "tim-c2i-xl-p2-256": 256, "tim-c2i-b-p4-256": 256}
+    side = published.get(layout_name(params), 8 * space.ratio * params.patch_size)
+    return side, side

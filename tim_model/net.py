@@ -82,7 +82,7 @@ class TiM(nn.Module):
         if self.params.num_classes is None:
             context = layer_norm(self.y_embedder(context))  # the same for every block
         else:
-            c, context = c + self.y_embedder(context), None
+            c, context = c + self.y_embedder(context).to(c.dtype), None
         tokens = self.x_embedder(x)
         for i, block in enumerate(self.blocks, start=1):
             tokens = block(tokens, c, delta, context, rope, attention)

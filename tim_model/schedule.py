@@ -12,6 +12,9 @@ from functools import partial
 from itertools import pairwise
 from statistics import NormalDist
 
+import torch
+from torch import Tensor
+
 
 def uniform(u: float) -> float:
     """Equal steps, the released schedule."""
@@ -94,3 +97,18 @@ def check_times(times: list[float], highest: float = 1.0) -> list[float]:
     if not 0 <= times[-1] < times[0] <= highest:
         raise ValueError(f"times run from {times[0]:g} to {times[-1]:g}: expected numbers between {highest:g} and 0")
     return times
+
+
+def next_times(t: Tensor, schedule: Tensor) -> Tensor:
+    """The times r (B,) that follow t (B,) in a decreasing schedule (n,), without leaving the device.
+
+    That is the entry after the last one equal to t, for a t between entries the highest one below, and t itself where
+    nothing lower follows.
+    """
+    schedule = schedule.to(t)
+    equal = (schedule - t[:, None]).abs() <= 1e-6 * schedule.abs()
+    position = (equal * torch.arange(1, len(schedule) + 1, device=t.device)).amax(dim=1)  # 0 where none is equal
+    following = schedule[position.clamp(max=len(schedule) - 1)]
+    below = torch.where(schedule < t[:, None], schedule, -1).amax(dim=1)
+    r = torch.where(position > 0, following, below)
+    return torch.where((r >= 0) & (r < t), r, t)

@@ -1,0 +1,182 @@
+"""TiM as a real MODEL of the host: its config, its model class and the patcher around them."""
+
+from __future__ import annotations
+
+import os
+from typing import ClassVar
+
+import comfy.conds
+import comfy.latent_formats
+import comfy.model_base
+import comfy.model_management
+import comfy.model_patcher
+import comfy.patcher_extension
+import comfy.samplers
+import comfy.supported_models_base
+import comfy.utils
+import torch
+from torch import Tensor
+
+from ..tim_model import TiMParams
+from ..tim_model.checkpoint import Checkpoint, read_checkpoint
+from ..tim_model.latents import LatentSpace
+from ..tim_model.schedule import next_times
+from .network import HostTiM
+
+# Stock samplers whose step is x + (r - t) F: exact transitions once the network knows r.
+TRANSITION_SAMPLERS = ("sample_euler", "sample_transitions")
+
+
+class TiMLatentFormat(comfy.latent_formats.LatentFormat):
+    """Scale, ratio and preview colors of a latent space."""
+
+    def __init__(self, space: LatentSpace):
+        self.latent_channels = space.channels
+        self.scale_factor = space.scaling_factor
+        self.spacial_downscale_ratio = space.ratio
+        if space.channels == 3:
+            self.latent_rgb_factors = torch.eye(3).tolist()
+        elif space.channels == 4:
+            self.latent_rgb_factors = comfy.latent_formats.SD15().latent_rgb_factors
+
+
+class TiMConfig(comfy.supported_models_base.BASE):
+    """What the host asks of a model family."""
+
+    unet_extra_config: ClassVar[dict] = {}
+    sampling_settings: ClassVar[dict] = {"shift": 1.0, "multiplier": 1.0}
+    supported_inference_dtypes: ClassVar[list] = [torch.bfloat16, torch.float32]  # no float16: NaN, black pictures
+
+    def __init__(self, params: TiMParams, space: LatentSpace):
+        super().__init__({"params": params})
+        self.latent_format = TiMLatentFormat(space)
+
+    def inpaint_model(self) -> bool:
+        return False
+
+    def model_type(self, state_dict, prefix="") -> comfy.model_base.ModelType:
+        return comfy.model_base.ModelType.FLOW
+
+
+class TiMModel(comfy.model_base.BaseModel):
+    """The host's model around the network: tells it the exact t and r, and checks conditions before sampling."""
+
+    def __init__(self, config: TiMConfig, class_names: list[str], device: torch.device | None = None):
+        super().__init__(config, config.model_type({}), device=device, unet_model=HostTiM)
+        self.params: TiMParams = config.unet_config["params"]
+        self.class_names = class_names
+
+    def _apply_model(self, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options=None, **kwargs):
+        options = transformer_options or {}
+        options = {**options, "tim_t": t.float(), "tim_r": target_time(t, options)}
+        return super()._apply_model(x, t, c_concat, c_crossattn, control, options, **kwargs)
+
+    def extra_conds(self, **kwargs) -> dict:
+        """Text features, or labels: those as integers, which no cast to the model's dtype can spoil."""
+        self.check_latent(kwargs["noise"])
+        p = self.params
+        if p.num_classes is not None:
+            if kwargs.get("tim_label") is None:
+                raise ValueError("this TiM model knows classes, not text: connect TiM Class to its conditioning inputs")
+            return {"labels": comfy.conds.CONDRegular(check_label(kwargs["tim_label"], p.num_classes))}
+        features = kwargs["cross_attn"]
+        if features.shape[-1] != p.context_dim:
+            raise ValueError(
+                f"conditioning has {features.shape[-1]} features, this TiM model expects {p.context_dim}: "
+                "connect the text encoder that it was trained with"
+            )
+        return {"c_crossattn": comfy.conds.CONDRegular(features)}
+
+    def check_latent(self, latent: Tensor) -> None:
+        """ValueError for latents that this network cannot take."""
+        channels, patch = self.params.in_channels, self.params.patch_size
+        height, width = latent.shape[-2:]
+        if latent.shape[1] != channels or height % patch or width % patch:
+            raise ValueError(
+                f"latent has {latent.shape[1]} channels and {width}x{height} cells, this TiM model expects {channels} "
+                f"channels and multiples of {patch}: make it with TiM Empty Latent or the model's VAE"
+            )
+
+    def memory_required(self, input_shape, cond_shapes=None) -> float:
+        """Bytes of activations for latents of that shape: about 24 vectors of the model's width for each token."""
+        dtype = self.get_dtype() if self.manual_cast_dtype is None else self.manual_cast_dtype
+        tokens = input_shape[0] * input_shape[-1] * input_shape[-2] / self.params.patch_size**2
+        return 24 * tokens * self.params.hidden_size * comfy.model_management.dtype_size(dtype)
+
+
+def check_label(label: Tensor, num_classes: int) -> Tensor:
+    """The label (1,) unchanged, or ValueError where it belongs to another model."""
+    if not 0 <= int(label) <= num_classes:
+        raise ValueError(f"class {int(label)}: this TiM model knows classes 0 to {num_classes - 1}; connect it to TiM Class")
+    return label
+
+
+def target_time(t: Tensor, transformer_options: dict) -> Tensor:
+    """Where the step from t (B,) leads, float32 (B,).
+
+    Our own sampler says it; stock samplers made of transitions follow the schedule; all others ask for velocities
+    along the path, which is r = t.
+    """
+    if "tim_r" in transformer_options:
+        return t.float().new_full(t.shape, transformer_options["tim_r"])
+    schedule = transformer_options.get("sample_sigmas")
+    if schedule is None or transformer_options.get("tim_velocity"):
+        return t.float()
+    return next_times(t.float(), schedule.float())
+
+
+def mark_velocity_samplers(executor, noise, latent_image, sampler, *args, **kwargs):
+    """Wrapper around a whole run: samplers that are not made of transitions get velocities, r = t."""
+    function = getattr(sampler, "sampler_function", None)
+    if getattr(function, "__name__", None) not in TRANSITION_SAMPLERS:
+        options = executor.class_obj.model_options.setdefault("transformer_options", {})
+        options["tim_velocity"] = True
+    return executor(noise, latent_image, sampler, *args, **kwargs)
+
+
+def load_model(path: str | os.PathLike, dtype: torch.dtype | None = None, disable_dynamic: bool = False):
+    """The MODEL in a TiM checkpoint.
+
+    Args:
+        dtype: of the weights; None lets the host choose.
+        disable_dynamic: set by hosts with dynamic loading when they need a plain patcher.
+
+    Raises:
+        CheckpointError: in one line.
+    """
+    checkpoint = read_checkpoint(path)
+    config = build_config(checkpoint, dtype)
+    model = TiMModel(config, checkpoint.class_names)
+    # newer hosts replace CoreModelPatcher at start-up, older ones have none
+    plain = comfy.model_patcher.ModelPatcher
+    patcher_class = plain if disable_dynamic else getattr(comfy.model_patcher, "CoreModelPatcher", plain)
+    offload_device = comfy.model_management.unet_offload_device()
+    patcher = patcher_class(model, comfy.model_management.get_torch_device(), offload_device)
+    model.to(offload_device)
+    dynamic = hasattr(patcher, "is_dynamic") and patcher.is_dynamic()
+    weights = {name: value for name, value in checkpoint.state_dict.items() if not name.startswith("projector.")}
+    model.load_model_weights(weights, "", **({"assign": True} if dynamic else {}))
+    patcher.cached_patcher_init = (load_model, (path, dtype))
+    patcher.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.OUTER_SAMPLE, "TiM", mark_velocity_samplers)
+    return patcher
+
+
+def build_config(checkpoint: Checkpoint, dtype: torch.dtype | None) -> TiMConfig:
+    """The family's config for this file on this host's devices."""
+    config = TiMConfig(checkpoint.params.without_projector(), checkpoint.latent_space)
+    supported = config.supported_inference_dtypes
+    dtype = dtype or comfy.model_management.unet_dtype(
+        model_params=comfy.utils.calculate_parameters(checkpoint.state_dict),
+        supported_dtypes=supported,
+        weight_dtype=comfy.utils.weight_dtype(checkpoint.state_dict),
+    )
+    device = comfy.model_management.get_torch_device()
+    config.set_inference_dtype(dtype, comfy.model_management.unet_manual_cast(dtype, device, supported))
+    return config
+
+
+def tim_model_of(patcher) -> TiMModel:
+    """The TiM model inside a MODEL; ValueError for any other model."""
+    if isinstance(patcher.model, TiMModel):
+        return patcher.model
+    raise ValueError(f"model is a {type(patcher.model).__name__}, expected a TiM model: connect Load TiM Model")

@@ -1,0 +1,138 @@
+"""The transition sampler, alone and together with guider and schedule in one node."""
+
+from __future__ import annotations
+
+import comfy.model_patcher
+import comfy.samplers
+from comfy_api.latest import io
+from comfy_extras.nodes_custom_sampler import Noise_RandomNoise, SamplerCustomAdvanced
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from ..tim_model import SCHEDULES, Step, make_times, sample
+from ..tim_model.noise import noise_stream
+from .guider import build_guider, guidance_inputs
+from .schedule import KIND_TOOLTIP, schedule_sigmas
+
+STOCHASTICITY_TOOLTIP = "Share of the noise that is renewed on the way: 0 is deterministic, the class presets use 0.2."
+
+
+def sample_transitions(
+    model, x: Tensor, sigmas: Tensor, extra_args=None, callback=None, disable=None, stochasticity=0.0, velocity=False
+) -> Tensor:
+    """`tim_model.sample` in the form of the host's samplers: x is the state at sigmas[0], a sigma is a time t.
+
+    The host's model returns x - t F (guided); the transition's target r reaches the network as `tim_r`.
+    """
+    if len(sigmas) < 2:
+        return x
+    extra_args = extra_args or {}
+
+    def field(x_t: Tensor, t: Tensor, r: Tensor, context: None) -> Tensor:
+        options = comfy.model_patcher.create_model_options_clone(extra_args.get("model_options", {}))
+        options.setdefault("transformer_options", {})["tim_r"] = float(r[0])
+        denoised = model(x_t, t, **{**extra_args, "model_options": options})
+        return (x_t - denoised) / t[:, None, None, None]
+
+    with tqdm(total=len(sigmas) - 1, disable=disable) as bar:
+
+        def report(step: Step) -> None:
+            bar.update()
+            if callback is not None:
+                denoised = step.x_t - step.t * step.F
+                callback({"x": step.x_t, "i": step.i, "sigma": step.t, "sigma_hat": step.t, "denoised": denoised})
+
+        return sample(
+            field, x, sigmas.tolist(), None, stochasticity=stochasticity, velocity=velocity,
+            noise_fn=noise_stream(extra_args.get("seed") or 0), callback=report,
+        )  # fmt: skip
+
+
+def build_sampler(stochasticity: float = 0.0, velocity: bool = False) -> comfy.samplers.KSAMPLER:
+    return comfy.samplers.KSAMPLER(sample_transitions, {"stochasticity": stochasticity, "velocity": velocity})
+
+
+class TiMTransitionSampler(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TiMTransitionSampler",
+            display_name="TiM Transition Sampler",
+            category="TiM",
+            description="Exact transitions from each time of the schedule to the next, for SamplerCustom nodes.",
+            inputs=[
+                io.Float.Input(
+                    "stochasticity", default=0.0, min=0.0, max=1.0, step=0.01, tooltip=STOCHASTICITY_TOOLTIP
+                ),
+                io.Boolean.Input(
+                    "velocity", default=False,
+                    tooltip="Ask the network for the velocity at t instead of the transition to the next time: an "
+                    "ordinary flow-matching sampler, for comparison.",
+                ),
+            ],
+            outputs=[io.Sampler.Output(tooltip="For SamplerCustom and SamplerCustomAdvanced.")],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, stochasticity: float, velocity: bool) -> io.NodeOutput:
+        return io.NodeOutput(build_sampler(stochasticity, velocity))
+
+
+class TiMSampler(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TiMSampler",
+            display_name="TiM Sampler",
+            category="TiM",
+            description="Samples a TiM model in any number of steps: guider, schedule and transition sampler in one.",
+            inputs=[
+                io.Model.Input("model", tooltip="TiM model."),
+                io.Conditioning.Input("positive", tooltip="What to draw."),
+                io.Conditioning.Input("negative", tooltip="What to lean away from; unused where guidance is off."),
+                io.Latent.Input("latent_image", tooltip="Empty latent, or a picture to change (denoise below 1)."),
+                io.Int.Input(
+                    "seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=True,
+                    tooltip="Seed of the noise: the same seed gives the same picture.",
+                ),
+                io.Int.Input(
+                    "steps", default=4, min=1, max=10000,
+                    tooltip="Network steps: 1 works, more are better. Unused where sigmas are connected.",
+                ),
+                io.Combo.Input(
+                    "schedule", options=list(SCHEDULES), default="uniform",
+                    tooltip=f"{KIND_TOOLTIP}. Unused where sigmas are connected.",
+                ),
+                *guidance_inputs(),
+                io.Float.Input(
+                    "stochasticity", default=0.0, min=0.0, max=1.0, step=0.01, tooltip=STOCHASTICITY_TOOLTIP
+                ),
+                io.Float.Input(
+                    "denoise", default=1.0, min=0.0, max=1.0, step=0.01,
+                    tooltip="1 draws from noise, less keeps that much of the input latent, 0 returns it. Unused where "
+                    "sigmas are connected.",
+                ),
+                io.Sigmas.Input("sigmas", optional=True, tooltip="Own schedule, in place of steps, schedule, denoise."),
+            ],
+            outputs=[io.Latent.Output(tooltip="The sampled latent.")],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(
+        cls, model, positive, negative, latent_image, seed, steps, schedule, cfg, guidance_low, guidance_high,
+        stochasticity, denoise, sigmas=None,
+    ) -> io.NodeOutput:  # fmt: skip
+        if sigmas is None and denoise == 0:
+            return io.NodeOutput(latent_image)
+        if sigmas is None:
+            sigmas = schedule_sigmas(make_times(schedule, steps, start=denoise))
+        guider = build_guider(model, positive, negative, cfg, guidance_low, guidance_high)
+        return io.NodeOutput(run(guider, build_sampler(stochasticity), sigmas, latent_image, seed))
+
+
+def run(guider, sampler, sigmas: Tensor, latent: dict, seed: int) -> dict:
+    """Sample a LATENT as the stock node does; ValueError where the result is not finite."""
+    output = SamplerCustomAdvanced.execute(Noise_RandomNoise(seed), guider, sampler, sigmas, latent)[0]
+    if not output["samples"].isfinite().all():
+        raise ValueError("the sampled latent holds NaN or infinite values: load the model with weight_dtype fp32")
+    return output

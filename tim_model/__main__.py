@@ -1,0 +1,148 @@
+"""Command line: python -m tim_model inspect | convert | generate."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from .checkpoint import build_net, describe, read_checkpoint, save_checkpoint
+from .latents import default_size
+from .pictures import grid, save_png, to_pictures
+from .pipeline import TiMPipeline
+from .sampling import Step
+from .schedule import SCHEDULES, make_times, parse_times
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; returns the exit status. What cannot be done is one line on stderr."""
+    arguments = parser().parse_args(argv)
+    try:
+        arguments.run(arguments)
+    except (ValueError, OSError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog="python -m tim_model", description="Transition Models without a node graph.")
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+    add_inspect(commands.add_parser("inspect", help="say what a checkpoint is, or why it cannot be used"))
+    add_convert(commands.add_parser("convert", help="write a checkpoint as safetensors"))
+    add_generate(commands.add_parser("generate", help="make pictures"))
+    return top
+
+
+def add_inspect(command: argparse.ArgumentParser) -> None:
+    command.add_argument("file", type=Path)
+    command.set_defaults(run=lambda a: print(describe(a.file)))
+
+
+def add_convert(command: argparse.ArgumentParser) -> None:
+    command.add_argument("file", type=Path, metavar="IN", help="checkpoint (.bin, .pt or .safetensors)")
+    command.add_argument("out", type=Path, metavar="OUT", help="safetensors file to write")
+    command.add_argument("--dtype", choices=DTYPES, help="of the file to write (default: as IN)")
+    command.set_defaults(run=convert)
+
+
+def add_generate(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add("--model", type=Path, required=True, help="TiM checkpoint")
+    what = command.add_mutually_exclusive_group(required=True)
+    what.add_argument("--class", dest="label", metavar="N", help="number or name, for class models")
+    what.add_argument("--prompt", help="for text models")
+    add("--steps", type=step_counts, default=[4], metavar="N[,N...]", help="step counts, one picture each (default 4)")
+    add("--schedule", choices=SCHEDULES, default="uniform", help="how steps are spread (default uniform)")
+    add("--times", type=parse_times, help='own schedule, such as "1, 0.6, 0.25, 0"; replaces --steps')
+    add("--cfg", type=float, default=2.5, help="guidance scale, 1 for none (default 2.5)")
+    add("--guidance", type=float, nargs=2, default=(0.0, 1.0), metavar=("LOW", "HIGH"),
+        help="times between which steps are guided, both ends excluded (default 0 1; -inf inf guides every step)")  # fmt: skip
+    add("--stochasticity", type=float, default=0.0, help="share of noise renewed on the way (default 0)")
+    add("--seed", type=int, default=0)
+    add("--size", type=picture_size, metavar="WxH", help="pixels (default: the size the model is made for)")
+    add("--batch", type=int, default=1, help="pictures for each step count (default 1)")
+    add("--device", help="cpu, cuda, mps (default: the best there is)")
+    add("--dtype", choices=DTYPES, help="of the weights (default: bfloat16 on a GPU, float32 on a CPU)")
+    add("--out", type=Path, default=Path("tim.png"), metavar="PNG",
+        help="file to write; a grid where there are several pictures, which then lie beside it (default tim.png)")  # fmt: skip
+    command.set_defaults(run=generate)
+
+
+def step_counts(text: str) -> list[int]:
+    try:
+        counts = [int(word) for word in text.split(",")]
+    except ValueError:
+        counts = [0]
+    if min(counts) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected whole numbers from 1, such as 4 or 1,4,16")
+    return counts
+
+
+def picture_size(text: str) -> tuple[int, int]:
+    width, _, height = text.lower().partition("x")
+    if not (width.isdigit() and height.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected WIDTHxHEIGHT in pixels, such as 1024x768")
+    return int(width), int(height)
+
+
+def convert(a: argparse.Namespace) -> None:
+    if a.out.suffix != ".safetensors":
+        raise ValueError(f"{a.out}: expected a name that ends in .safetensors")
+    checkpoint = read_checkpoint(a.file)
+    dtype = DTYPES[a.dtype] if a.dtype else next(iter(checkpoint.state_dict.values())).dtype
+    save_checkpoint(build_net(checkpoint, dtype=dtype), a.out, metadata=checkpoint.metadata)
+
+
+def generate(a: argparse.Namespace) -> None:
+    pipeline = TiMPipeline.from_files(a.model, a.device, DTYPES.get(a.dtype))
+    size = a.size or default_size(pipeline.net.params, pipeline.space)
+    schedules = [a.times] if a.times else [make_times(a.schedule, steps) for steps in a.steps]
+    rows = []
+    for times in schedules:
+        settings = {
+            "model": a.model.name, "class": a.label, "times": ", ".join(f"{t:g}" for t in times), "cfg": a.cfg,
+            "guidance": "{:g} {:g}".format(*a.guidance), "stochasticity": a.stochasticity, "seed": a.seed,
+            "size": "{}x{}".format(*size),
+        }  # fmt: skip
+        images = pipeline(
+            [a.label] * a.batch, times, size, a.seed, cfg=a.cfg, guidance_interval=tuple(a.guidance),
+            stochasticity=a.stochasticity, callback=Progress(len(times) - 1),
+        )  # fmt: skip
+        rows.append((settings, to_pictures(images)))
+    save_rows(rows, a.out)
+
+
+class Progress:
+    """A progress bar that appears with the first finished step, so that a refusal before it stays one line."""
+
+    def __init__(self, steps: int):
+        self.steps = steps
+
+    def __call__(self, step: Step) -> None:
+        if step.i == 0:
+            self.bar = tqdm(total=self.steps, unit="step", desc=f"{self.steps} steps")
+        self.bar.update()
+        if step.i == self.steps - 1:
+            self.bar.close()
+
+
+def save_rows(rows: list[tuple[dict[str, object], list]], out: Path) -> None:
+    """Write the one picture to `out`, or a grid of all with the single ones beside it."""
+    if sum(len(pictures) for _, pictures in rows) == 1:
+        return save_png(rows[0][1][0], out, rows[0][0])
+    for settings, pictures in rows:
+        steps = settings["times"].count(",")
+        for i, picture in enumerate(pictures):
+            save_png(picture, out.with_name(f"{out.stem}-{steps}steps-{i}{out.suffix}"), settings)
+    labels = [f"steps: {settings['times'].count(',')}" for settings, _ in rows]
+    save_png(grid([pictures for _, pictures in rows], labels), out, rows[0][0])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,22 @@
+"""Seeded noise, drawn on the CPU: the same pictures on every device, and as ComfyUI for the same seed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+
+def draw_noise(shape: Sequence[int], seed: int) -> Tensor:
+    """Gaussian noise of that shape, the start of sampling; float32 on the CPU."""
+    return torch.randn(tuple(shape), generator=torch.Generator().manual_seed(seed))
+
+
+def noise_stream(seed: int) -> Callable[[Tensor], Tensor]:
+    """A `noise_fn` for stochastic steps: fresh noise like its argument at each call.
+
+    It is seeded with seed + 1, so that the first draw is not the noise that sampling started from.
+    """
+    generator = torch.Generator().manual_seed(seed + 1)
+    return lambda x: torch.randn(x.shape, generator=generator).to(x)

@@ -1,0 +1,43 @@
+"""Host tests drive one real ComfyUI, booted once per run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from devtools.server import Host, prepare_base, stop_on_terminate
+
+
+@pytest.fixture(scope="session")
+def host_dir() -> Path:
+    """The folder of the ComfyUI under test."""
+    if "TIM_HOST_DIR" not in os.environ:
+        pytest.skip("no ComfyUI to test with; run `python dev.py test`")
+    return Path(os.environ["TIM_HOST_DIR"])
+
+
+@pytest.fixture(scope="session")
+def host_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The host's base directory: models/, input/, output/, custom_nodes/ with this pack linked in."""
+    return prepare_base(tmp_path_factory.mktemp("host"))
+
+
+@pytest.fixture(scope="session")
+def host(host_dir: Path, host_base: Path) -> Iterator[Host]:
+    """A running ComfyUI with this pack, on the CPU."""
+    stop_on_terminate()
+    with Host(host_dir, host_base) as host:
+        yield host
+
+
+@pytest.fixture(scope="session")
+def to_api(host: Host) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """Converts a workflow as the browser saves it to the form that the host queues."""
+    from comfy_cli.workflow_to_api import convert_ui_to_api
+
+    object_info = host.object_info()
+    return lambda workflow: convert_ui_to_api(workflow, object_info)

@@ -5,7 +5,7 @@ from comfy_api.latest import ComfyExtension, io
 from .conditioning import TiMClassConditioning
 from .guider import TiMGuider
 from .latent import TiMEmptyLatent
-from .loaders import TiMModelLoader
+from .loaders import TiMModelLoader, TiMTextEncoderLoader, TiMVAELoader
 from .sampler import TiMSampler, TiMTransitionSampler
 from .schedule import TiMTransitionSchedule
 
@@ -17,6 +17,8 @@ NODES: list[type[io.ComfyNode]] = [
     TiMTransitionSchedule,
     TiMTransitionSampler,
     TiMGuider,
+    TiMTextEncoderLoader,
+    TiMVAELoader,
 ]
 
 

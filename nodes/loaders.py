@@ -8,7 +8,9 @@ import folder_paths
 import torch
 from comfy_api.latest import io
 
+from .clip import load_clip
 from .model import load_model
+from .vae import load_vae
 
 BUNDLED = Path(__file__).parent.parent / "models"  # demo models that ship with the pack
 WEIGHT_DTYPES = {"default": None, "bf16": torch.bfloat16, "fp32": torch.float32}
@@ -47,3 +49,52 @@ class TiMModelLoader(io.ComfyNode):
     def execute(cls, model_name: str, weight_dtype: str) -> io.NodeOutput:
         path = folder_paths.get_full_path_or_raise("diffusion_models", model_name)
         return io.NodeOutput(load_model(path, WEIGHT_DTYPES[weight_dtype]))
+
+
+class TiMTextEncoderLoader(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TiMTextEncoderLoader",
+            display_name="Load TiM Text Encoder",
+            category="TiM",
+            description="Loads Gemma-3-1b-it as the CLIP of TiM's text models, for the stock text nodes.",
+            inputs=[
+                io.Combo.Input(
+                    "text_encoder_name",
+                    options=folder_paths.get_filename_list("text_encoders"),
+                    tooltip="model.safetensors of google/gemma-3-1b-it, in a folder of models/text_encoders together "
+                    "with its config.json and tokenizer.json, or one file with all of them (python -m tim_model "
+                    "convert).",
+                ),
+            ],
+            outputs=[io.Clip.Output(tooltip="For CLIP Text Encode and other stock text nodes.")],
+        )
+
+    @classmethod
+    def execute(cls, text_encoder_name: str) -> io.NodeOutput:
+        return io.NodeOutput(load_clip(folder_paths.get_full_path_or_raise("text_encoders", text_encoder_name)))
+
+
+class TiMVAELoader(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TiMVAELoader",
+            display_name="Load TiM VAE",
+            category="TiM",
+            description="Loads a DC-AE, the VAE of TiM's text and 512 models, for the stock VAE nodes.",
+            inputs=[
+                io.Combo.Input(
+                    "vae_name",
+                    options=folder_paths.get_filename_list("vae"),
+                    tooltip="diffusion_pytorch_model.safetensors of mit-han-lab/dc-ae-f32c32-sana-1.1-diffusers in "
+                    "models/vae, or any DC-AE in the layout of diffusers. SD-VAE files go into the stock Load VAE.",
+                ),
+            ],
+            outputs=[io.Vae.Output(tooltip="For VAE Decode, VAE Encode and other stock VAE nodes.")],
+        )
+
+    @classmethod
+    def execute(cls, vae_name: str) -> io.NodeOutput:
+        return io.NodeOutput(load_vae(folder_paths.get_full_path_or_raise("vae", vae_name)))

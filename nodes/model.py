@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from typing import ClassVar
 
@@ -20,7 +21,9 @@ from torch import Tensor
 from ..tim_model import TiMParams
 from ..tim_model.checkpoint import Checkpoint, read_checkpoint
 from ..tim_model.latents import LatentSpace
+from ..tim_model.memory import network_bytes
 from ..tim_model.schedule import next_times
+from .clip import pad_conditions
 from .network import HostTiM
 
 # Stock samplers whose step is x + (r - t) F: exact transitions once the network knows r.
@@ -98,10 +101,9 @@ class TiMModel(comfy.model_base.BaseModel):
             )
 
     def memory_required(self, input_shape, cond_shapes=None) -> float:
-        """Bytes of activations for latents of that shape: about 24 vectors of the model's width for each token."""
-        dtype = self.get_dtype() if self.manual_cast_dtype is None else self.manual_cast_dtype
-        tokens = input_shape[0] * input_shape[-1] * input_shape[-2] / self.params.patch_size**2
-        return 24 * tokens * self.params.hidden_size * comfy.model_management.dtype_size(dtype)
+        """Bytes of activations for latents of that shape."""
+        dtype = self.manual_cast_dtype or self.get_dtype()
+        return network_bytes(self.params, input_shape[0], *input_shape[-2:], dtype)
 
 
 def check_label(label: Tensor, num_classes: int) -> Tensor:
@@ -125,12 +127,20 @@ def target_time(t: Tensor, transformer_options: dict) -> Tensor:
     return next_times(t.float(), schedule.float())
 
 
-def mark_velocity_samplers(executor, noise, latent_image, sampler, *args, **kwargs):
-    """Wrapper around a whole run: samplers that are not made of transitions get velocities, r = t."""
+def prepare_run(executor, noise, latent_image, sampler, *args, **kwargs):
+    """Wrapper around a whole run, of any sampler node: text features of one length, and r = t where it belongs.
+
+    Samplers that are not made of transitions get velocities. Negatives that guidance is not going to use (cfg 1) do
+    not lengthen the others.
+    """
+    guider = executor.class_obj
+    unused = set()
+    if math.isclose(getattr(guider, "cfg", 0.0), 1.0) and not guider.model_options.get("disable_cfg1_optimization"):
+        unused = {"negative"}
+    pad_conditions(guider.conds, set(guider.conds) - unused)
     function = getattr(sampler, "sampler_function", None)
     if getattr(function, "__name__", None) not in TRANSITION_SAMPLERS:
-        options = executor.class_obj.model_options.setdefault("transformer_options", {})
-        options["tim_velocity"] = True
+        guider.model_options.setdefault("transformer_options", {})["tim_velocity"] = True
     return executor(noise, latent_image, sampler, *args, **kwargs)
 
 
@@ -157,7 +167,7 @@ def load_model(path: str | os.PathLike, dtype: torch.dtype | None = None, disabl
     weights = {name: value for name, value in checkpoint.state_dict.items() if not name.startswith("projector.")}
     model.load_model_weights(weights, "", **({"assign": True} if dynamic else {}))
     patcher.cached_patcher_init = (load_model, (path, dtype))
-    patcher.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.OUTER_SAMPLE, "TiM", mark_velocity_samplers)
+    patcher.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.OUTER_SAMPLE, "TiM", prepare_run)
     return patcher
 
 

@@ -3,9 +3,12 @@
 from .checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from .net import TiM
 from .params import OFFICIAL, TiMParams
+from .pipeline import TiMPipeline
 from .sampling import Step, sample
 from .schedule import SCHEDULES, make_times, parse_times
+from .text import load_text_encoder
 from .transport import TRANSPORTS
+from .vae import load_vae
 
 __all__ = [
     "OFFICIAL",
@@ -15,7 +18,10 @@ __all__ = [
     "Step",
     "TiM",
     "TiMParams",
+    "TiMPipeline",
     "load_checkpoint",
+    "load_text_encoder",
+    "load_vae",
     "make_times",
     "parse_times",
     "sample",

@@ -11,10 +11,12 @@ from tqdm import tqdm
 
 from .checkpoint import build_net, describe, read_checkpoint, save_checkpoint
 from .latents import default_size
+from .noise import noise_stream
 from .pictures import grid, save_png, to_pictures
 from .pipeline import TiMPipeline
-from .sampling import Step
+from .sampling import sample
 from .schedule import SCHEDULES, make_times, parse_times
+from .text import pack_text_encoder
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -45,7 +47,9 @@ def add_inspect(command: argparse.ArgumentParser) -> None:
 
 
 def add_convert(command: argparse.ArgumentParser) -> None:
-    command.add_argument("file", type=Path, metavar="IN", help="checkpoint (.bin, .pt or .safetensors)")
+    command.add_argument(
+        "file", type=Path, metavar="IN", help="TiM checkpoint (.bin, .pt, .safetensors), or a folder of Gemma-3"
+    )
     command.add_argument("out", type=Path, metavar="OUT", help="safetensors file to write")
     command.add_argument("--dtype", choices=DTYPES, help="of the file to write (default: as IN)")
     command.set_defaults(run=convert)
@@ -57,6 +61,9 @@ def add_generate(command: argparse.ArgumentParser) -> None:
     what = command.add_mutually_exclusive_group(required=True)
     what.add_argument("--class", dest="label", metavar="N", help="number or name, for class models")
     what.add_argument("--prompt", help="for text models")
+    add("--negative", default="", help="what guidance leans away from (default: the empty prompt, as published)")
+    add("--text-encoder", type=Path, help="folder of google/gemma-3-1b-it or a packed file, for text models")
+    add("--vae", type=Path, help="DC-AE or SD-VAE in the layout of diffusers; pixel-space models need none")
     add("--steps", type=step_counts, default=[4], metavar="N[,N...]", help="step counts, one picture each (default 4)")
     add("--schedule", choices=SCHEDULES, default="uniform", help="how steps are spread (default uniform)")
     add("--times", type=parse_times, help='own schedule, such as "1, 0.6, 0.25, 0"; replaces --steps')
@@ -94,42 +101,39 @@ def picture_size(text: str) -> tuple[int, int]:
 def convert(a: argparse.Namespace) -> None:
     if a.out.suffix != ".safetensors":
         raise ValueError(f"{a.out}: expected a name that ends in .safetensors")
+    if a.file.is_dir():
+        return pack_text_encoder(a.file, a.out)
     checkpoint = read_checkpoint(a.file)
     dtype = DTYPES[a.dtype] if a.dtype else next(iter(checkpoint.state_dict.values())).dtype
     save_checkpoint(build_net(checkpoint, dtype=dtype), a.out, metadata=checkpoint.metadata)
 
 
 def generate(a: argparse.Namespace) -> None:
-    pipeline = TiMPipeline.from_files(a.model, a.device, DTYPES.get(a.dtype))
+    pipeline = TiMPipeline.from_files(a.model, a.text_encoder, a.vae, a.device, DTYPES.get(a.dtype))
     size = a.size or default_size(pipeline.net.params, pipeline.space)
-    schedules = [a.times] if a.times else [make_times(a.schedule, steps) for steps in a.steps]
+    noise = pipeline.noise(size, a.batch, a.seed)
+    what = [a.label or a.prompt] * a.batch
+    condition = pipeline.text(what, a.negative) if a.label is None else pipeline.classes(what)
+    pipeline.make_room(noise.shape)
     rows = []
-    for times in schedules:
-        settings = {
-            "model": a.model.name, "class": a.label, "times": ", ".join(f"{t:g}" for t in times), "cfg": a.cfg,
-            "guidance": "{:g} {:g}".format(*a.guidance), "stochasticity": a.stochasticity, "seed": a.seed,
-            "size": "{}x{}".format(*size),
-        }  # fmt: skip
-        images = pipeline(
-            [a.label] * a.batch, times, size, a.seed, cfg=a.cfg, guidance_interval=tuple(a.guidance),
-            stochasticity=a.stochasticity, callback=Progress(len(times) - 1),
-        )  # fmt: skip
-        rows.append((settings, to_pictures(images)))
+    for times in [a.times] if a.times else [make_times(a.schedule, steps) for steps in a.steps]:
+        with tqdm(total=len(times) - 1, unit="step", desc=f"steps: {len(times) - 1}") as bar:
+            latents = sample(
+                pipeline.net, noise, times, *condition, cfg=a.cfg, guidance_interval=tuple(a.guidance),
+                stochasticity=a.stochasticity, noise_fn=noise_stream(a.seed), callback=lambda step: bar.update(),
+            )  # fmt: skip
+        rows.append((settings_of(a, times, size), to_pictures(pipeline.decode(latents))))
     save_rows(rows, a.out)
 
 
-class Progress:
-    """A progress bar that appears with the first finished step, so that a refusal before it stays one line."""
-
-    def __init__(self, steps: int):
-        self.steps = steps
-
-    def __call__(self, step: Step) -> None:
-        if step.i == 0:
-            self.bar = tqdm(total=self.steps, unit="step", desc=f"{self.steps} steps")
-        self.bar.update()
-        if step.i == self.steps - 1:
-            self.bar.close()
+def settings_of(a: argparse.Namespace, times: list[float], size: tuple[int, int]) -> dict[str, object]:
+    """What makes the same picture again, for the file's metadata."""
+    what = {"class": a.label} if a.prompt is None else {"prompt": a.prompt, "negative": a.negative}
+    return {
+        "model": a.model.name, **what, "steps": len(times) - 1, "times": ", ".join(f"{t:g}" for t in times),
+        "cfg": a.cfg, "guidance": "{:g} {:g}".format(*a.guidance), "stochasticity": a.stochasticity, "seed": a.seed,
+        "size": "{}x{}".format(*size),
+    }  # fmt: skip
 
 
 def save_rows(rows: list[tuple[dict[str, object], list]], out: Path) -> None:
@@ -137,10 +141,9 @@ def save_rows(rows: list[tuple[dict[str, object], list]], out: Path) -> None:
     if sum(len(pictures) for _, pictures in rows) == 1:
         return save_png(rows[0][1][0], out, rows[0][0])
     for settings, pictures in rows:
-        steps = settings["times"].count(",")
         for i, picture in enumerate(pictures):
-            save_png(picture, out.with_name(f"{out.stem}-{steps}steps-{i}{out.suffix}"), settings)
-    labels = [f"steps: {settings['times'].count(',')}" for settings, _ in rows]
+            save_png(picture, out.with_name(f"{out.stem}-{settings['steps']}steps-{i}{out.suffix}"), settings)
+    labels = [f"steps: {settings['steps']}" for settings, _ in rows]
     save_png(grid([pictures for _, pictures in rows], labels), out, rows[0][0])
 
 

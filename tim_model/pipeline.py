@@ -1,9 +1,11 @@
-"""From a label to pictures, without a node graph."""
+"""From a prompt or a class to pictures, without a node graph."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,9 +13,22 @@ from torch import Tensor
 from .checkpoint import build_net, read_checkpoint
 from .labels import label_index
 from .latents import LatentSpace, latent_shape
+from .memory import free_memory, network_bytes
 from .net import TiM
 from .noise import draw_noise, noise_stream
 from .sampling import sample
+from .text import TextEncoder, load_text_encoder, pad_features
+from .vae import VAE, load_vae
+
+DC_AE = "mit-han-lab/dc-ae-f32c32-sana-1.1-diffusers"
+SD_VAE = "stabilityai/sd-vae-ft-ema"
+
+
+class Condition(NamedTuple):
+    """What a batch shows and what guidance leans away from: text features (B,L,D) or labels (B,), of one shape."""
+
+    context: Tensor
+    null_context: Tensor
 
 
 def best_device() -> torch.device:
@@ -23,54 +38,130 @@ def best_device() -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
+def default_dtype(device: torch.device) -> torch.dtype:
+    """float32 on a CPU, bfloat16 elsewhere."""
+    return torch.float32 if device.type == "cpu" else torch.bfloat16
+
+
 class TiMPipeline:
-    """A network and what it needs around it. Pictures are (B,3,H,W) in [-1, 1].
+    """A network and what it needs around it. Pictures are (B,3,H,W) in about [-1, 1].
 
     Args:
         space: where the network lives.
+        text_encoder, vae: for text models, and for all models that do not live in pixel space.
         class_names: of a class model's labels, where known.
+        reload_text_encoder: loads the text encoder again after `make_room` has freed it.
+
+    Raises:
+        ValueError: parts that do not fit together, or one that is missing.
     """
 
-    def __init__(self, net: TiM, space: LatentSpace, class_names: Sequence[str] = ()):
+    def __init__(
+        self,
+        net: TiM,
+        space: LatentSpace,
+        text_encoder: TextEncoder | None = None,
+        vae: VAE | None = None,
+        class_names: Sequence[str] = (),
+        reload_text_encoder: Callable[[], TextEncoder] | None = None,
+    ):
+        check_parts(net, space, text_encoder, vae)
         self.net = net
         self.space = space
+        self.text_encoder = text_encoder
+        self.vae = vae
         self.class_names = class_names
+        self.reload_text_encoder = reload_text_encoder
 
     @classmethod
     def from_files(
         cls,
         model: str | os.PathLike,
+        text_encoder: str | os.PathLike | None = None,
+        vae: str | os.PathLike | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> TiMPipeline:
-        """Load a checkpoint; `device` is the best one by default, `dtype` bfloat16 on a GPU and float32 on a CPU."""
+        """Load the published files, or others in their formats.
+
+        Args:
+            model: TiM checkpoint.
+            text_encoder: folder of google/gemma-3-1b-it, or one packed file; for text models.
+            vae: DC-AE or SD-VAE in the layout of diffusers; for all but pixel-space models.
+            device: the best there is by default.
+            dtype: of network and VAE; by default bfloat16 on a GPU, float32 on a CPU. The text encoder keeps the
+                dtype of its file.
+
+        Raises:
+            ValueError: a file that cannot be used or is missing, in one line.
+        """
         device = torch.device(device or best_device())
-        dtype = dtype or (torch.float32 if device.type == "cpu" else torch.bfloat16)
+        dtype = dtype or default_dtype(device)
         checkpoint = read_checkpoint(model)
-        return cls(build_net(checkpoint, device, dtype), checkpoint.latent_space, checkpoint.class_names)
+        reload = partial(load_text_encoder, text_encoder, device) if text_encoder else None
+        return cls(
+            build_net(checkpoint, device, dtype),
+            checkpoint.latent_space,
+            reload() if reload else None,
+            load_vae(vae, device, dtype) if vae else None,
+            checkpoint.class_names,
+            reload,
+        )
 
     @property
     def device(self) -> torch.device:
         return self.net.x_embedder.proj.weight.device
 
-    def labels(self, names: Sequence[str]) -> Tensor:
-        """Labels (B,) of class names or numbers; ValueError for a text model or an unknown class."""
-        if self.net.params.num_classes is None:
-            raise ValueError("this is a text model: give it a prompt instead of a class")
-        indices = [label_index(name, self.net.params.num_classes, self.class_names) for name in names]
-        return torch.tensor(indices, device=self.device)
+    def text(self, prompts: Sequence[str], negative: str = "") -> Condition:
+        """Features of `prompts` and of the negative prompt, padded to the longest of all."""
+        if self.net.params.context_dim is None:
+            raise ValueError("this is a class model: give it classes instead of prompts")
+        self.text_encoder = self.text_encoder or self.reload_text_encoder()
+        *features, null = self.text_encoder.encode([*prompts, negative])
+        length = max(map(len, [*features, null]))
+        pad = self.text_encoder.pad_feature
+        context = pad_features(features, pad, length)
+        return Condition(context.to(self.device), pad_features([null], pad, length).expand_as(context).to(self.device))
+
+    def classes(self, names: Sequence[str]) -> Condition:
+        """Labels of class names or numbers."""
+        num_classes = self.net.params.num_classes
+        if num_classes is None:
+            raise ValueError("this is a text model: give it prompts instead of classes")
+        labels = torch.tensor([label_index(name, num_classes, self.class_names) for name in names])
+        return Condition(labels.to(self.device), torch.full_like(labels, num_classes).to(self.device))
 
     def noise(self, size: tuple[int, int], batch: int, seed: int) -> Tensor:
-        """The start of sampling for `batch` pictures of (width, height) pixels; ValueError for a size that won't do."""
+        """The start of sampling for `batch` pictures of (width, height) pixels."""
         shape = latent_shape(self.space, self.net.params.patch_size, *size, batch)
         return draw_noise(shape, seed).to(self.device)
 
+    def make_room(self, shape: Sequence[int]) -> None:
+        """Free the text encoder if memory is short for sampling latents of `shape`; the next prompt loads it again."""
+        batch, _, height, width = shape
+        needed = network_bytes(self.net.params, 2 * batch, height, width, self.net.x_embedder.proj.weight.dtype)
+        if self.reload_text_encoder and free_memory(self.device) < 2 * needed:  # decoding needs about as much again
+            self.text_encoder = None
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Pictures of latents; in pixel space they are pictures already."""
+        return latents if self.vae is None else self.vae.decode(latents)
+
     def __call__(
-        self, classes: Sequence[str], times: Sequence[float], size: tuple[int, int], seed: int = 0, **sampling
+        self,
+        prompts: Sequence[str] | None = None,
+        negative: str = "",
+        classes: Sequence[str] | None = None,
+        *,
+        times: Sequence[float],
+        size: tuple[int, int],
+        seed: int = 0,
+        **sampling,
     ) -> Tensor:
-        """One picture for each of `classes` (numbers or names).
+        """One picture for each prompt of a text model, or each class (number or name) of a class model.
 
         Args:
+            negative: what guidance leans away from; the empty prompt as published.
             times: as for `sample`.
             size: (width, height) in pixels.
             sampling: further arguments of `sample`, such as cfg.
@@ -78,12 +169,25 @@ class TiMPipeline:
         Raises:
             ValueError: anything that does not fit the model, in one line.
         """
-        labels = self.labels(classes)
-        noise = self.noise(size, len(classes), seed)
-        return self.decode(sample(self.net, noise, times, labels, noise_fn=noise_stream(seed), **sampling))
+        if (prompts is None) == (classes is None):
+            raise ValueError("expected prompts for a text model, or classes for a class model")
+        condition = self.classes(classes) if prompts is None else self.text(prompts, negative)
+        noise = self.noise(size, len(condition.context), seed)
+        self.make_room(noise.shape)
+        return self.decode(sample(self.net, noise, times, *condition, noise_fn=noise_stream(seed), **sampling))
 
-    def decode(self, latents: Tensor) -> Tensor:
-        """Pictures of latents; only pixel-space models need no VAE."""
-        if self.space.ratio != 1:
-            raise ValueError(f"this model's latents have {self.space.channels} channels: it needs a VAE to make pictures")
-        return latents
+
+def check_parts(net: TiM, space: LatentSpace, text_encoder: TextEncoder | None, vae: VAE | None) -> None:
+    """Raise ValueError, in one line, for parts that are missing or do not fit."""
+    width = net.params.context_dim
+    if width is not None and text_encoder is None:
+        raise ValueError("this is a text model: it needs a text encoder (google/gemma-3-1b-it for the published one)")
+    if width is not None and text_encoder.width != width:
+        raise ValueError(f"the text encoder has {text_encoder.width} features, the model expects {width}")
+    if space.ratio != 1 and vae is None:
+        source = {32: DC_AE, 4: SD_VAE}.get(space.channels, "the one it was trained with")
+        raise ValueError(f"this model has {space.channels} latent channels: it needs a VAE ({source})")
+    if vae is not None and (vae.channels, vae.ratio) != (space.channels, space.ratio):
+        raise ValueError(
+            f"the VAE has {vae.channels} channels at 1/{vae.ratio}, the model expects {space.channels} at 1/{space.ratio}"
+        )

@@ -1,0 +1,101 @@
+"""Gemma-3 as a real CLIP of the host, so that stock text nodes work on it."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+
+import comfy.model_management
+import comfy.sd
+import comfy.supported_models_base
+import comfy.utils
+import torch
+from torch import Tensor, nn
+
+from ..tim_model.text import build_text_model, compute_pad_feature, encode_tokens
+from ..tim_model.text_files import TextEncoderFiles, read_text_encoder_files
+from ..tim_model.tokenizer import TiMTokenizer
+
+PAD_FEATURE = "tim_pad_feature"  # key of the conditioning's dict
+
+
+class HostTokenizer:
+    """The tokenizer as the host calls it. Weights stay 1: TiM reads "(word:1.2)" as it is written."""
+
+    def __init__(self, files: TextEncoderFiles, embedding_directory=None, tokenizer_data=None):
+        self.tokenizer: TiMTokenizer = files.tokenizer
+        self.extras = {}
+
+    def tokenize_with_weights(self, text: str, return_word_ids: bool = False, **ignored) -> dict[str, list]:
+        tail = (0,) if return_word_ids else ()
+        return {"gemma3": [[(token, 1.0, *tail) for token in self.tokenizer.tokenize(text)]]}
+
+    def untokenize(self, token_weight_pair: list) -> list:
+        return [(pair, self.tokenizer.decode([pair[0]])) for pair in token_weight_pair]
+
+    def decode(self, token_ids: list[int], skip_special_tokens: bool = True) -> str:
+        return self.tokenizer.decode(token_ids)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What CLIP Save writes beside the weights, so that the saved file is whole."""
+        return self.extras
+
+
+class HostTextEncoder(nn.Module):
+    """The text model as the host calls it."""
+
+    # Plain layers of transformers cannot stay behind on the CPU one by one: the host moves them as a whole.
+    disable_offload = True
+
+    def __init__(self, files: TextEncoderFiles, device="cpu", dtype=None, model_options=None):
+        super().__init__()
+        self.model = build_text_model(files.config, files.state_dict, device)  # the file's dtype, as released
+        self.dtypes = {self.model.dtype}
+        self.execution_device = None
+
+    def set_clip_options(self, options: dict) -> None:
+        self.execution_device = options.get("execution_device", self.execution_device)
+
+    def reset_clip_options(self) -> None:
+        self.execution_device = None
+
+    def load_sd(self, sd: dict) -> tuple[list, list]:
+        return self.load_state_dict(sd, strict=False)
+
+    def encode_token_weights(self, tokens: dict[str, list]) -> tuple[Tensor, None, dict[str, Tensor]]:
+        """Features (1,L,D) of the real tokens, no pooled output, and the feature that pads them."""
+        # older hosts do not say where to run; a model that did not fit stayed where it was
+        device = self.execution_device or comfy.model_management.text_encoder_device()
+        model = self.model.to(device)
+        ids = [token for token, *_ in tokens["gemma3"][0]]
+        output_device = comfy.model_management.intermediate_device()
+        features, pad_feature = encode_tokens(model, ids), compute_pad_feature(model)
+        return features[None].to(output_device), None, {PAD_FEATURE: pad_feature.to(output_device)}
+
+
+def load_clip(path: str | os.PathLike, disable_dynamic: bool = False) -> comfy.sd.CLIP:
+    """The CLIP in a Gemma-3 file or folder; CheckpointError in one line."""
+    files = read_text_encoder_files(path)
+    target = comfy.supported_models_base.ClipTarget(partial(HostTokenizer, files), partial(HostTextEncoder, files))
+    clip = comfy.sd.CLIP(target, parameters=comfy.utils.calculate_parameters(files.state_dict))
+    clip.patcher.cached_patcher_init = (load_clip_patcher, (path,))
+    return clip
+
+
+def load_clip_patcher(path: str | os.PathLike, disable_dynamic: bool = False):
+    """What newer hosts call to load the same CLIP again."""
+    return load_clip(path).patcher
+
+
+def pad_conditions(conditions: dict[str, list[dict]], used: set[str]) -> None:
+    """Bring the text features of a run's conditions to one length, in place, with their encoder's pad feature.
+
+    The length is that of the longest among `used`. Conditions without a pad feature, of other encoders, stay.
+    """
+    lengths = [c["cross_attn"].shape[1] for name in used for c in conditions.get(name, ()) if PAD_FEATURE in c]
+    for condition in (c for group in conditions.values() for c in group if PAD_FEATURE in c):
+        features = condition["cross_attn"]
+        missing = max(lengths, default=0) - features.shape[1]
+        if missing > 0:
+            pad = condition[PAD_FEATURE].to(features).expand(features.shape[0], missing, -1)
+            condition["cross_attn"] = torch.cat([features, pad], dim=1)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..tim_model.text import build_text_model, compute_pad_feature, encode_tokens
-from ..tim_model.text_files import TextEncoderFiles, read_text_encoder_files
+from ..tim_model.text_files import TextEncoderFiles, packed_files, read_text_encoder_files
 from ..tim_model.tokenizer import TiMTokenizer
 
 PAD_FEATURE = "tim_pad_feature"  # key of the conditioning's dict
@@ -24,7 +24,7 @@ class HostTokenizer:
 
     def __init__(self, files: TextEncoderFiles, embedding_directory=None, tokenizer_data=None):
         self.tokenizer: TiMTokenizer = files.tokenizer
-        self.extras = {}
+        self.packed = packed_files(files)
 
     def tokenize_with_weights(self, text: str, return_word_ids: bool = False, **ignored) -> dict[str, list]:
         tail = (0,) if return_word_ids else ()
@@ -38,7 +38,7 @@ class HostTokenizer:
 
     def state_dict(self) -> dict[str, Tensor]:
         """What CLIP Save writes beside the weights, so that the saved file is whole."""
-        return self.extras
+        return self.packed
 
 
 class HostTextEncoder(nn.Module):

@@ -7,7 +7,6 @@ import os
 from typing import ClassVar
 
 import comfy.conds
-import comfy.latent_formats
 import comfy.model_base
 import comfy.model_management
 import comfy.model_patcher
@@ -24,23 +23,11 @@ from ..tim_model.latents import LatentSpace
 from ..tim_model.memory import network_bytes
 from ..tim_model.schedule import next_times
 from .clip import pad_conditions
+from .latent_format import TiMLatentFormat
 from .network import HostTiM
 
 # Stock samplers whose step is x + (r - t) F: exact transitions once the network knows r.
 TRANSITION_SAMPLERS = ("sample_euler", "sample_transitions")
-
-
-class TiMLatentFormat(comfy.latent_formats.LatentFormat):
-    """Scale, ratio and preview colors of a latent space."""
-
-    def __init__(self, space: LatentSpace):
-        self.latent_channels = space.channels
-        self.scale_factor = space.scaling_factor
-        self.spacial_downscale_ratio = space.ratio
-        if space.channels == 3:
-            self.latent_rgb_factors = torch.eye(3).tolist()
-        elif space.channels == 4:
-            self.latent_rgb_factors = comfy.latent_formats.SD15().latent_rgb_factors
 
 
 class TiMConfig(comfy.supported_models_base.BASE):

@@ -157,7 +157,7 @@ def metadata_json(metadata: Mapping[str, str], key: str, default: list | dict) -
     """The JSON under `key` in a file's metadata, of the type of `default`, which stands in where there is none."""
     try:
         value = json.loads(metadata[key]) if key in metadata else default
-    except ValueError:
+    except (ValueError, RecursionError):
         value = None
     if not isinstance(value, type(default)):
         raise CheckpointError(f"has metadata {key!r} that is no JSON {type(default).__name__}: {metadata[key][:80]!r}")

@@ -53,7 +53,7 @@ def naming(path: str | os.PathLike) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        raise CheckpointError(f"{path}: {error}") from None
+        raise CheckpointError(f"{path}: {' '.join(str(error).split())}") from None
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -74,7 +74,9 @@ def read_pickle(path: Path) -> dict[str, Tensor]:
             "is a pickle that holds more than tensors and was not run, expected a plain state dict; "
             "ask its author for safetensors"
         ) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
+    except (
+        RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, AttributeError, AssertionError, struct.error
+    ) as error:  # fmt: skip
         raise CheckpointError(f"is no whole pickled state dict ({one_line(error)}); download it again") from None
     if not isinstance(content, Mapping) or not all(
         isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()

@@ -32,7 +32,7 @@ class TiMParams:
 
     def __post_init__(self):
         for name, value in self.to_dict().items():
-            if value < 1:
+            if not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name}={value}: expected a whole number from 1")
         if (self.context_dim is None) == (self.num_classes is None):
             raise ValueError(

@@ -1,0 +1,161 @@
+"""The files of a text encoder: a Hugging Face folder, or one safetensors with config and tokenizer inside."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .files import SAFETENSORS, CheckpointError, naming, read_safetensors, write_safetensors
+from .tokenizer import VOCABULARIES, TiMTokenizer
+
+SOURCE = "the files of google/gemma-3-1b-it on Hugging Face, where its license must be accepted first"
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"  # of weights in several files
+TOKENIZERS = tuple(VOCABULARIES)
+EMBEDDING = "embed_tokens.weight"
+PACKED = (CONFIG, *TOKENIZERS)  # what one file holds beside the weights
+
+
+class TextEncoderFiles(NamedTuple):
+    """A config.json, the weights by transformers' names without a prefix, and the tokenizer."""
+
+    config: dict[str, object]
+    state_dict: dict[str, Tensor]
+    tokenizer: TiMTokenizer
+
+
+def read_text_encoder_files(path: str | os.PathLike) -> TextEncoderFiles:
+    """The config, weights (memory-mapped) and tokenizer of a Gemma-3 text encoder.
+
+    Args:
+        path: a folder with config.json, model.safetensors (or its shards and their index) and tokenizer.json
+            or tokenizer.model; a safetensors file with the others beside it; a file of `pack_text_encoder`.
+
+    Raises:
+        CheckpointError: a file that is missing, damaged or of another model; the message is one line.
+    """
+    path = Path(path)
+    with naming(path):
+        if not path.exists():
+            raise CheckpointError(f"no such file or folder, expected {SOURCE}")
+        if path.is_dir():
+            return read_folder(path)
+        if path.suffix not in SAFETENSORS:
+            raise CheckpointError(f"has the ending {path.suffix!r}, expected a folder or a .safetensors file")
+        return read_file(path)
+
+
+def read_folder(folder: Path) -> TextEncoderFiles:
+    require(folder, (CONFIG,), (WEIGHTS, INDEX), TOKENIZERS)
+    shards = [WEIGHTS] if (folder / WEIGHTS).is_file() else read_index(folder)
+    tensors = {}
+    for shard in shards:
+        with naming(shard):
+            tensors.update(read_safetensors(folder / shard)[0])
+    return text_encoder_files((folder / CONFIG).read_bytes(), tensors, *read_tokenizer(folder))
+
+
+def read_file(path: Path) -> TextEncoderFiles:
+    tensors, _ = read_safetensors(path)
+    packed = {name: tensors.pop(tensor_name(name)).numpy().tobytes() for name in PACKED if tensor_name(name) in tensors}
+    for name in TOKENIZERS:
+        if name in packed:
+            return text_encoder_files(packed.get(CONFIG, b""), tensors, name, packed[name])
+    require(path.parent, (CONFIG,), TOKENIZERS)
+    return text_encoder_files((path.parent / CONFIG).read_bytes(), tensors, *read_tokenizer(path.parent))
+
+
+def text_encoder_files(
+    config: str | bytes, tensors: Mapping[str, Tensor], tokenizer_file: str, tokenizer: bytes
+) -> TextEncoderFiles:
+    """Parse and check what was read."""
+    with naming(CONFIG):
+        parsed = parse_object(config)
+        check_config(parsed)
+    ids = {name: parsed[name] for name in ("bos_token_id", "pad_token_id", "vocab_size") if name in parsed}
+    return TextEncoderFiles(parsed, bare_names(tensors), TiMTokenizer(tokenizer_file, tokenizer, **ids))
+
+
+def write_text_encoder(files: TextEncoderFiles, path: str | os.PathLike) -> None:
+    """Write one safetensors: weights by their published names, with config and tokenizer inside."""
+    tensors = {f"model.{name}": value.contiguous() for name, value in files.state_dict.items()}
+    write_safetensors(tensors | packed_files(files), path, {"format": "pt"})
+
+
+def packed_files(files: TextEncoderFiles) -> dict[str, Tensor]:
+    """The bytes of config and tokenizer as tensors of uint8.
+
+    Not as metadata: readers parse that whole, tokenizer.json has 33 MB, and programs that save weights again drop it.
+    """
+    contents = {CONFIG: json.dumps(files.config).encode(), files.tokenizer.name: files.tokenizer.content}
+    return {
+        tensor_name(name): torch.frombuffer(bytearray(content), dtype=torch.uint8)
+        for name, content in contents.items()
+    }
+
+
+def tensor_name(file: str) -> str:
+    """Where one file keeps another: "config_json", "tokenizer_json" or "tokenizer_model"."""
+    return file.replace(".", "_")
+
+
+def require(folder: Path, *choices: tuple[str, ...]) -> None:
+    """Raise CheckpointError unless `folder` has one file of each choice."""
+    missing = [names[0] for names in choices if not any((folder / name).is_file() for name in names)]
+    if missing:
+        raise CheckpointError(f"found no {', no '.join(missing)} in {folder}, expected {SOURCE}")
+
+
+def read_index(folder: Path) -> list[str]:
+    """The names of the files that hold the weights."""
+    with naming(INDEX):
+        weight_map = parse_object((folder / INDEX).read_bytes()).get("weight_map")
+        if not isinstance(weight_map, dict) or not weight_map:
+            raise CheckpointError(f"has weight_map {weight_map!r}, expected names of tensors and their files")
+    shards = sorted(set(weight_map.values()))
+    require(folder, *((shard,) for shard in shards))
+    return shards
+
+
+def read_tokenizer(folder: Path) -> tuple[str, bytes]:
+    """The name and content of the tokenizer that `require` found."""
+    name = next(name for name in TOKENIZERS if (folder / name).is_file())
+    return name, (folder / name).read_bytes()
+
+
+def parse_object(content: str | bytes) -> dict[str, object]:
+    try:
+        value = json.loads(content)
+    except ValueError as error:
+        raise CheckpointError(f"is no JSON ({error}); download it again") from None
+    if not isinstance(value, dict):
+        raise CheckpointError(f"is a JSON {type(value).__name__}, expected an object; download it again")
+    return value
+
+
+def check_config(config: Mapping[str, object]) -> None:
+    """Raise CheckpointError unless it is the config of a text-only, causal Gemma-3."""
+    expected = "expected 'gemma3_text', as google/gemma-3-1b-it has"
+    if (found := config.get("model_type")) == "gemma3":
+        raise CheckpointError(f"has model_type 'gemma3', which reads images too, {expected}")
+    if found != "gemma3_text":
+        raise CheckpointError(f"has model_type {found!r}, {expected}")
+    if config.get("use_bidirectional_attention"):
+        raise CheckpointError("has use_bidirectional_attention, expected the causal google/gemma-3-1b-it")
+    for name in ("bos_token_id", "pad_token_id", "vocab_size"):
+        if not isinstance(config.get(name, 0), int):
+            raise CheckpointError(f"has {name} {config[name]!r}, expected a whole number")
+
+
+def bare_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights without the prefix that "embed_tokens.weight" has, and without the head that predicts words."""
+    prefix = next((name for name in tensors if name.endswith(EMBEDDING)), EMBEDDING).removesuffix(EMBEDDING)
+    kept = [name for name in tensors if not name.endswith("lm_head.weight")]
+    return {name.removeprefix(prefix): tensors[name] for name in kept}

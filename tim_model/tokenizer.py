@@ -1,0 +1,151 @@
+"""Captions to token ids of Gemma-3, by tokenizer.json or tokenizer.model, as training made them."""
+
+from __future__ import annotations
+
+import logging
+import re
+
+from .files import CheckpointError, one_line
+
+MAX_TOKENS = 256  # of a caption, <bos> included
+
+logger = logging.getLogger(__name__)
+
+
+def escape_caption(caption: str) -> str:
+    r"""The caption as training saw it: a newline is the characters \n, é is \xe9, backslashes double."""
+    return caption.encode("unicode-escape").decode("ascii")
+
+
+class TiMTokenizer:
+    """The tokenizer of a Gemma-3 text encoder.
+
+    Args:
+        name: "tokenizer.json" or "tokenizer.model" (sentencepiece), the file that `content` is.
+        content: the whole file.
+        bos_token_id, pad_token_id, vocab_size: of the encoder's config, which the tokenizer must agree with.
+
+    Raises:
+        CheckpointError: an unreadable file, or the tokenizer of another encoder.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        content: bytes,
+        bos_token_id: int = 2,
+        pad_token_id: int = 0,
+        vocab_size: int = 262_144,
+    ):
+        self.name = name
+        self.content = content
+        self.bos_token_id = bos_token_id
+        self.vocab_size = vocab_size
+        self.vocabulary = VOCABULARIES[name](content)
+        self.check({"<bos>": bos_token_id, "<pad>": pad_token_id})
+
+    def check(self, ids: dict[str, int]) -> None:
+        """Raise CheckpointError where tokens have other ids, or their number is not the encoder's."""
+        mend = "take the tokenizer that came with these weights"
+        for token, expected in ids.items():
+            if (found := self.vocabulary.id_of(token)) != expected:
+                raise CheckpointError(f"{self.name} has {token} as {found}, expected {expected}; {mend}")
+        size = self.vocabulary.size
+        # published files differ by a few: tokens of images, tables padded to a multiple of 64
+        if abs(size - self.vocab_size) >= 64:
+            raise CheckpointError(f"{self.name} has {size} tokens, expected {self.vocab_size}; {mend}")
+
+    def tokenize(self, caption: str) -> list[int]:
+        """Ids of the escaped caption, <bos> first, at most `MAX_TOKENS`; more are cut with a warning.
+
+        Raises:
+            ValueError: a literal token such as <image_soft_token> that the encoder has no embedding for.
+        """
+        ids = [self.bos_token_id, *self.vocabulary.encode(escape_caption(caption))]
+        if max(ids) >= self.vocab_size:
+            raise ValueError(
+                f"caption {caption[:60]!r}: token {max(ids)} is beyond the encoder's {self.vocab_size}, "
+                "expected no special token of another model in it"
+            )
+        if len(ids) > MAX_TOKENS:
+            logger.warning(
+                "caption of %d tokens cut to %d, the last %d were dropped: %r",
+                len(ids), MAX_TOKENS, len(ids) - MAX_TOKENS, caption[:60],
+            )  # fmt: skip
+        return ids[:MAX_TOKENS]
+
+    def decode(self, ids: list[int]) -> str:
+        """The escaped caption that ids stand for, without control tokens such as <bos>."""
+        return self.vocabulary.decode(ids)
+
+
+class JsonVocabulary:
+    """The tokenizer in a tokenizer.json."""
+
+    def __init__(self, content: bytes):
+        from tokenizers import Tokenizer
+
+        try:
+            self.tokenizer = Tokenizer.from_str(content.decode("utf-8"))
+        except Exception as error:  # noqa: BLE001, tokenizers raises nothing narrower
+            raise CheckpointError(
+                f"tokenizer.json is damaged ({one_line(error)}); download it again"
+            ) from None
+        self.tokenizer.no_truncation()  # a file saved after training may carry both
+        self.tokenizer.no_padding()
+        self.size = self.tokenizer.get_vocab_size()
+
+    def id_of(self, token: str) -> int | None:
+        return self.tokenizer.token_to_id(token)
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of the text alone: the file's own post-processor, which may add <bos>, stays out of it."""
+        return self.tokenizer.encode(text, add_special_tokens=False).ids
+
+    def decode(self, ids: list[int]) -> str:
+        return self.tokenizer.decode(ids)
+
+
+class SentencePieceVocabulary:
+    """The tokenizer in a tokenizer.model.
+
+    Sentencepiece never reads control pieces such as <bos> from text, but tokenizer.json does. Splitting the
+    text at those pieces first makes both give the same ids.
+    """
+
+    def __init__(self, content: bytes):
+        try:
+            from sentencepiece import SentencePieceProcessor
+        except ImportError:
+            raise CheckpointError(
+                "tokenizer.model needs the package sentencepiece; install it, or put tokenizer.json beside it"
+            ) from None
+        try:
+            self.processor = SentencePieceProcessor()
+            self.processor.LoadFromSerializedProto(content)
+        except RuntimeError as error:
+            raise CheckpointError(
+                f"tokenizer.model is damaged ({one_line(error)}); download it again"
+            ) from None
+        self.size = self.processor.get_piece_size()
+        self.special = {self.processor.id_to_piece(i): i for i in range(self.size) if self.is_special(i)}
+        self.splitter = re.compile("(" + "|".join(map(re.escape, self.special)) + ")")
+
+    def is_special(self, i: int) -> bool:
+        return self.processor.is_control(i) or self.processor.is_unknown(i)
+
+    def id_of(self, token: str) -> int | None:
+        return self.special.get(token)
+
+    def encode(self, text: str) -> list[int]:
+        ids = []
+        for part in self.splitter.split(text):
+            ids += [self.special[part]] if part in self.special else self.processor.encode(part)
+        return ids
+
+    def decode(self, ids: list[int]) -> str:
+        return self.processor.decode(ids)
+
+
+# the first is preferred where both are there
+VOCABULARIES = {"tokenizer.json": JsonVocabulary, "tokenizer.model": SentencePieceVocabulary}

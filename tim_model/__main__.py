@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
 from .checkpoint import build_net, describe, read_checkpoint, save_checkpoint
+from .files import check_target
 from .latents import default_size
 from .noise import noise_stream
 from .pictures import grid, save_png, to_pictures
@@ -18,6 +21,7 @@ from .sampling import sample
 from .schedule import SCHEDULES, make_times, parse_times
 from .text import pack_text_encoder
 
+MAX_SIDE = 16384  # pixels
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -26,7 +30,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     try:
         arguments.run(arguments)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RuntimeError) as error:  # the last from torch: no such device, out of memory
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
     return 0
@@ -66,14 +70,14 @@ def add_generate(command: argparse.ArgumentParser) -> None:
     add("--vae", type=Path, help="DC-AE or SD-VAE in the layout of diffusers; pixel-space models need none")
     add("--steps", type=step_counts, default=[4], metavar="N[,N...]", help="step counts, one picture each (default 4)")
     add("--schedule", choices=SCHEDULES, default="uniform", help="how steps are spread (default uniform)")
-    add("--times", type=parse_times, help='own schedule, such as "1, 0.6, 0.25, 0"; replaces --steps')
+    add("--times", type=time_list, help='own schedule, such as "1, 0.6, 0.25, 0"; replaces --steps')
     add("--cfg", type=float, default=2.5, help="guidance scale, 1 for none (default 2.5)")
     add("--guidance", type=float, nargs=2, default=(0.0, 1.0), metavar=("LOW", "HIGH"),
         help="times between which steps are guided, both ends excluded (default 0 1; -inf inf guides every step)")  # fmt: skip
-    add("--stochasticity", type=float, default=0.0, help="share of noise renewed on the way (default 0)")
-    add("--seed", type=int, default=0)
+    add("--stochasticity", type=at_least(0.0), default=0.0, help="share of noise renewed on the way (default 0)")
+    add("--seed", type=at_least(0, 2**64 - 1), default=0)
     add("--size", type=picture_size, metavar="WxH", help="pixels (default: the size the model is made for)")
-    add("--batch", type=int, default=1, help="pictures for each step count (default 1)")
+    add("--batch", type=at_least(1), default=1, help="pictures for each step count (default 1)")
     add("--device", help="cpu, cuda, mps (default: the best there is)")
     add("--dtype", choices=DTYPES, help="of the weights (default: bfloat16 on a GPU, float32 on a CPU)")
     add("--out", type=Path, default=Path("tim.png"), metavar="PNG",
@@ -91,16 +95,41 @@ def step_counts(text: str) -> list[int]:
     return counts
 
 
+def time_list(text: str) -> list[float]:
+    try:
+        return parse_times(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def at_least(lowest: float, highest: float = math.inf) -> Callable[[str], float]:
+    """A parser of numbers of the type of `lowest` and within both ends."""
+
+    def parse(text: str) -> float:
+        try:
+            number = type(lowest)(text)
+        except ValueError:
+            number = math.nan
+        if not lowest <= number <= highest:
+            raise argparse.ArgumentTypeError(f"{text!r}: expected a number from {lowest} to {highest}")
+        return number
+
+    return parse
+
+
 def picture_size(text: str) -> tuple[int, int]:
-    width, _, height = text.lower().partition("x")
-    if not (width.isdigit() and height.isdigit()):
-        raise argparse.ArgumentTypeError(f"{text!r}: expected WIDTHxHEIGHT in pixels, such as 1024x768")
-    return int(width), int(height)
+    sides = text.lower().split("x")
+    if len(sides) != 2 or not all(side.isdecimal() and int(side) <= MAX_SIDE for side in sides):
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: expected WIDTHxHEIGHT in pixels, up to {MAX_SIDE} each, such as 1024x768"
+        )
+    return int(sides[0]), int(sides[1])
 
 
 def convert(a: argparse.Namespace) -> None:
     if a.out.suffix != ".safetensors":
         raise ValueError(f"{a.out}: expected a name that ends in .safetensors")
+    check_target(a.out)
     if a.file.is_dir():
         return pack_text_encoder(a.file, a.out)
     checkpoint = read_checkpoint(a.file)
@@ -109,10 +138,11 @@ def convert(a: argparse.Namespace) -> None:
 
 
 def generate(a: argparse.Namespace) -> None:
+    check_target(a.out)
     pipeline = TiMPipeline.from_files(a.model, a.text_encoder, a.vae, a.device, DTYPES.get(a.dtype))
     size = a.size or default_size(pipeline.net.params, pipeline.space)
     noise = pipeline.noise(size, a.batch, a.seed)
-    what = [a.label or a.prompt] * a.batch
+    what = [a.prompt if a.label is None else a.label] * a.batch
     condition = pipeline.text(what, a.negative) if a.label is None else pipeline.classes(what)
     pipeline.make_room(noise.shape)
     rows = []

@@ -50,7 +50,7 @@ def read_checkpoint(path: str | os.PathLike, encoder_depth: int | None = None, v
         params = infer_params({name: tuple(value.shape) for name, value in state_dict.items()})
         config = metadata_json(metadata, "config", {})
         check_config(config, params)
-        params = replace(params, encoder_depth=encoder_depth or config.get("encoder_depth"))
+        params = replace(params, encoder_depth=config.get("encoder_depth") if encoder_depth is None else encoder_depth)
         check_layout(state_dict, params)
         check_values(state_dict, allow_meta=not values)
     return Checkpoint(params, state_dict, metadata)

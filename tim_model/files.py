@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import struct
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from torch import Tensor
 PREFIXES = ("model.diffusion_model.", "module.")
 SAFETENSORS = (".safetensors", ".sft")
 PICKLED = (".bin", ".pt", ".pth", ".ckpt")
+ZIP, PICKLE = b"PK\x03\x04", b"\x80"  # how files of torch.save begin: its zip format, and the older plain pickle
 
 
 class CheckpointError(ValueError):
@@ -38,9 +40,9 @@ def read_state_dict(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[st
             raise CheckpointError("no such file")
         if path.stat().st_size == 0:
             raise CheckpointError("is empty, expected a .safetensors, .bin or .pt file; download it again")
-        if path.suffix in SAFETENSORS:
+        if path.suffix.lower() in SAFETENSORS:
             state_dict, metadata = read_safetensors(path)
-        elif path.suffix in PICKLED:
+        elif path.suffix.lower() in PICKLED:
             state_dict, metadata = read_pickle(path), {}
         else:
             raise CheckpointError(f"has the ending {path.suffix!r}, expected .safetensors or {', '.join(PICKLED)}")
@@ -65,33 +67,36 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def read_pickle(path: Path) -> dict[str, Tensor]:
+    damaged = (RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, AttributeError, AssertionError)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip(path))
-    except pickle.UnpicklingError as error:
-        if "weights_only" not in str(error).lower() and "unsupported" not in str(error).lower():
-            raise CheckpointError(f"is no pickled state dict ({one_line(error)})") from None
-        raise CheckpointError(
-            "is a pickle that holds more than tensors and was not run, expected a plain state dict; "
-            "ask its author for safetensors"
-        ) from None
-    except (
-        RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, AttributeError, AssertionError, struct.error
-    ) as error:  # fmt: skip
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # old or odd pickles: refused below, or fine
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=starts_with(path, ZIP))
+    except pickle.UnpicklingError:
+        if starts_with(path, ZIP) or starts_with(path, PICKLE):
+            raise CheckpointError(
+                "is a pickle that holds more than tensors or is damaged; it was not run, expected a plain state dict, "
+                "better as safetensors"
+            ) from None
+        raise CheckpointError("is no pickle, whatever its ending, expected a state dict; download it again") from None
+    except (*damaged, struct.error) as error:
         raise CheckpointError(f"is no whole pickled state dict ({one_line(error)}); download it again") from None
-    if not isinstance(content, Mapping) or not all(
-        isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
-    ):
-        found = f"a {type(content).__name__}"
-        if isinstance(content, Mapping):
-            found = f"the entries {abbreviated(map(str, content))}"
-        raise CheckpointError(f"holds {found}, expected a flat state dict of names and tensors")
+    check_state_dict(content)
     return dict(content)
 
 
-def is_zip(path: Path) -> bool:
-    """Whether torch.save wrote it in its zip format, which can be memory-mapped."""
+def check_state_dict(content: object) -> None:
+    """Raise CheckpointError unless `content` maps names to tensors, and nothing else."""
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"holds a {type(content).__name__}, expected a flat state dict of names and tensors")
+    if not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()):
+        entries = abbreviated(map(str, content))
+        raise CheckpointError(f"holds the entries {entries}, expected a flat state dict of names and tensors")
+
+
+def starts_with(path: Path, magic: bytes) -> bool:
     with open(path, "rb") as file:
-        return file.read(4) == b"PK\x03\x04"
+        return file.read(len(magic)) == magic
 
 
 def strip_prefix(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -111,6 +116,8 @@ def check_values(state_dict: Mapping[str, Tensor], allow_meta: bool = False) -> 
     for name, value in state_dict.items():
         if not value.is_floating_point():
             raise CheckpointError(f"{name} has dtype {value.dtype}, expected floating-point weights")
+        if value.layout != torch.strided:
+            raise CheckpointError(f"{name} has layout {value.layout}, expected dense weights")
         if value.is_meta and not allow_meta:
             raise CheckpointError(f"{name} has a shape but no values, expected weights")
         if not value.is_meta and not value.float().isfinite().all():
@@ -121,10 +128,7 @@ def check_values(state_dict: Mapping[str, Tensor], allow_meta: bool = False) -> 
 def atomic(path: str | os.PathLike) -> Iterator[Path]:
     """A temporary path beside `path` that becomes `path` when the block ends well, and vanishes when it does not."""
     path = Path(path)
-    if not path.parent.is_dir():
-        raise CheckpointError(f"{path}: the folder {path.parent} does not exist, expected one to write into")
-    if path.is_dir():
-        raise CheckpointError(f"{path}: is a folder, expected the name of a file to write")
+    check_target(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
@@ -133,10 +137,21 @@ def atomic(path: str | os.PathLike) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def check_target(path: Path) -> None:
+    """Raise CheckpointError, before any work is done, unless a file can be written under that name."""
+    if not path.parent.is_dir():
+        raise CheckpointError(f"{path}: the folder {path.parent} does not exist, expected one to write into")
+    if path.is_dir():
+        raise CheckpointError(f"{path}: is a folder, expected the name of a file to write")
+
+
 def write_safetensors(tensors: dict[str, Tensor], path: str | os.PathLike, metadata: Mapping[str, str]) -> None:
     """Write tensors as safetensors; the file appears whole or not at all."""
     with atomic(path) as temporary:
-        save_file(tensors, temporary, dict(metadata))
+        try:
+            save_file(tensors, temporary, dict(metadata))
+        except SafetensorError as error:  # a full disk, above all
+            raise CheckpointError(f"{path}: cannot be written ({one_line(error)})") from None
         temporary.chmod(0o644)  # newer safetensors make files that only their owner reads
 
 

@@ -55,7 +55,7 @@ class TiMParams:
 
     def without_projector(self) -> TiMParams:
         """The same network for inference, without the REPA head."""
-        return replace(self, z_dim=None, projector_dim=None)
+        return replace(self, z_dim=None, projector_dim=None, encoder_depth=None)
 
     def to_dict(self) -> dict[str, int]:
         """The fields that are set, for the metadata of a file."""

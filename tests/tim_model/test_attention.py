@@ -1,0 +1,31 @@
+"""The attention seam is softmax attention without a mask."""
+
+from __future__ import annotations
+
+import torch
+
+from tim_model.attention import attention
+
+
+def draw(*shape: int) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape)), dtype=torch.float64)
+
+
+def test_equals_the_textbook_formula():
+    q, k, v = draw(2, 3, 5, 8), draw(2, 3, 7, 8), draw(2, 3, 7, 8) + 1
+    weights = (q @ k.mT / 8**0.5).softmax(dim=-1)
+    expected = torch.cat([(weights @ v)[:, head] for head in range(3)], dim=-1)  # heads side by side
+    torch.testing.assert_close(attention(q, k, v), expected)
+
+
+def test_every_key_is_attended_to():
+    """Zero queries weigh all values alike, the last as much as the first."""
+    k, v = draw(1, 2, 6, 4), draw(1, 2, 6, 4)
+    out = attention(torch.zeros(1, 2, 3, 4, dtype=torch.float64), k, v)
+    torch.testing.assert_close(out, v.mean(dim=2).flatten(1)[:, None].expand(1, 3, 8))
+
+
+def test_order_of_keys_is_irrelevant():
+    q, k, v = draw(1, 2, 5, 4), draw(1, 2, 6, 4), draw(1, 2, 6, 4) + 1
+    order = torch.tensor([3, 1, 5, 0, 2, 4])
+    torch.testing.assert_close(attention(q, k, v), attention(q, k[:, :, order], v[:, :, order]))

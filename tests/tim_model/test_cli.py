@@ -1,0 +1,245 @@
+"""The command line: what it says, what it writes, and one line on stderr for what cannot be done."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors import safe_open
+
+from tim_model import OFFICIAL, TiM, load_checkpoint, make_times, sample, save_checkpoint
+from tim_model.__main__ import main
+from tim_model.noise import draw_noise, noise_stream
+
+from .broken_files import BROKEN, SENTINEL, TINY
+
+NAMES = '["Shirt", "shoe", "bag", "hat", "sock"]'
+
+
+@pytest.fixture
+def net() -> TiM:
+    torch.manual_seed(0)
+    return TiM(TINY).requires_grad_(False)
+
+
+@pytest.fixture
+def model(net, tmp_path, monkeypatch):
+    """A small pixel-space class model with names, in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    save_checkpoint(net, tmp_path / "tiny.safetensors", metadata={"class_names": NAMES})
+    return tmp_path / "tiny.safetensors"
+
+
+def run(*arguments: object) -> int:
+    return main([str(argument) for argument in arguments])
+
+
+def make(model, *arguments: object) -> int:
+    """`generate`, with what every test of it needs."""
+    return run("generate", "--model", model, "--device", "cpu", "--size", "16x12", *arguments)
+
+
+def pixels(path) -> np.ndarray:
+    return np.asarray(Image.open(path)).astype(int)
+
+
+def test_inspect(model, capsys):
+    assert run("inspect", model) == 0
+    out, err = capsys.readouterr()
+    assert "layout      custom" in out and "5 classes: Shirt, shoe, bag, hat, sock" in out
+    assert err == ""
+
+
+@pytest.mark.parametrize("name", OFFICIAL)
+def test_inspect_names_official_layouts(tmp_path, capsys, name):
+    torch.save(TiM(OFFICIAL[name], device="meta").state_dict(), tmp_path / "model.bin")
+    assert run("inspect", tmp_path / "model.bin") == 0
+    assert f"layout      {name}\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("broken", BROKEN, ids=lambda broken: broken.kind)
+def test_inspect_refuses_broken_files_in_one_line(tmp_path, monkeypatch, capsys, broken):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / broken.name
+    broken.make(path)
+    assert run("inspect", path) != 0
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert len(err.splitlines()) == 1
+    assert str(path) in err and broken.says in err
+    assert not (tmp_path / SENTINEL).exists()
+
+
+def test_inspect_refuses_bad_class_names(net, tmp_path, capsys):
+    save_checkpoint(net, tmp_path / "model.safetensors", metadata={"class_names": "{"})
+    assert run("inspect", tmp_path / "model.safetensors") != 0
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("kind", ["truncated body", "pickle with code", "plain pickle with code"])
+def test_refusals_of_the_real_command(root, tmp_path, kind):
+    broken = next(broken for broken in BROKEN if broken.kind == kind)
+    path = tmp_path / broken.name
+    broken.make(path)
+    command = [sys.executable, "-m", "tim_model", "inspect", path]
+    variables = {**os.environ, "PYTHONPATH": str(root)}
+    result = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, check=False)
+    assert result.returncode != 0
+    assert result.stdout == ""
+    assert len(result.stderr.splitlines()) == 1 and str(path) in result.stderr
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(("option", "dtype"), [((), torch.float32), (("--dtype", "bfloat16"), torch.bfloat16)])
+def test_convert_pickle_to_safetensors(net, tmp_path, option, dtype):
+    torch.save(net.state_dict(), tmp_path / "model.bin")
+    assert run("convert", tmp_path / "model.bin", tmp_path / "out.safetensors", *option) == 0
+    with safe_open(tmp_path / "out.safetensors", "pt") as file:
+        found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    assert found.keys() == net.state_dict().keys()
+    assert all(torch.equal(found[name], value.to(dtype)) for name, value in net.state_dict().items())
+
+
+def test_convert_keeps_metadata_and_dtype(model, tmp_path):
+    assert run("convert", model, tmp_path / "half.safetensors", "--dtype", "float16") == 0
+    assert run("convert", tmp_path / "half.safetensors", tmp_path / "again.safetensors") == 0
+    with safe_open(tmp_path / "again.safetensors", "pt") as file:
+        assert file.metadata()["class_names"] == NAMES
+        assert file.get_tensor("x_embedder.proj.weight").dtype == torch.float16
+    assert load_checkpoint(tmp_path / "again.safetensors").params == TINY
+
+
+@pytest.mark.parametrize("out", ["out.bin", "nowhere/out.safetensors"])
+def test_convert_refuses_bad_targets(model, tmp_path, capsys, out):
+    assert run("convert", model, out) != 0
+    err = capsys.readouterr().err
+    assert len(err.splitlines()) == 1 and out in err
+    assert list(tmp_path.iterdir()) == [model]
+
+
+def test_generate_is_the_sampler(model, net, tmp_path):
+    """The picture is what `sample` makes of the same noise."""
+    options = ("--cfg", 3, "--steps", 4, "--stochasticity", 0.3, "--seed", 5)
+    assert make(model, "--class", 2, *options, "--out", "x.png") == 0
+    noise, times = draw_noise((1, 3, 12, 16), seed=5), make_times("uniform", 4)
+    image = sample(net, noise, times, torch.tensor([2]), cfg=3.0, stochasticity=0.3, noise_fn=noise_stream(5))
+    expected = ((image[0].clamp(-1, 1) + 1) * 127.5).movedim(0, -1).numpy()
+    assert np.abs(pixels("x.png") - expected).max() < 0.51
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny.safetensors", "x.png"]
+
+
+def test_generate_keeps_its_settings_in_the_file(model):
+    make(model, "--class", "shoe", "--times", "1, 0.5, 0", "--seed", 7, "--out", "x.png")
+    text = Image.open("x.png").text
+    expected = {"model": "tiny.safetensors", "class": "shoe", "times": "1, 0.5, 0", "seed": "7", "size": "16x12"}
+    assert expected.items() <= {name.removeprefix("tim."): value for name, value in text.items()}.items()
+
+
+def test_seed_decides(model):
+    for out, seed in (("a.png", 1), ("b.png", 1), ("c.png", 2)):
+        make(model, "--class", 0, "--seed", seed, "--out", out)
+    assert np.array_equal(pixels("a.png"), pixels("b.png"))
+    assert not np.array_equal(pixels("a.png"), pixels("c.png"))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (("--class", "SHIRT"), ("--class", 0)),
+        (("--class", 1, "--steps", 4), ("--class", 1, "--times", "1 .75 .5 .25 0")),
+        (("--class", 1, "--schedule", "quadratic", "--steps", 2), ("--class", 1, "--times", "1; 0.25; 0")),
+        (("--class", 1, "--guidance", 0.9, 1), ("--class", 1, "--cfg", 1)),
+    ],
+    ids=["name", "steps", "schedule", "guidance"],
+)
+def test_two_ways_to_say_the_same(model, one, other):
+    make(model, *one, "--out", "one.png")
+    make(model, *other, "--out", "other.png")
+    assert np.array_equal(pixels("one.png"), pixels("other.png"))
+
+
+def test_several_step_counts_make_a_grid_with_the_single_pictures_beside_it(model, tmp_path):
+    assert make(model, "--class", 3, "--steps", "1,2,8", "--batch", 2, "--out", "x.png") == 0
+    singles = {f"x-{steps}steps-{i}.png" for steps in (1, 2, 8) for i in range(2)}
+    assert {path.name for path in tmp_path.glob("*.png")} == singles | {"x.png"}
+    assert all(pixels(single).shape == (12, 16, 3) for single in singles)
+    height, width, _ = pixels("x.png").shape
+    assert width >= 2 * 16 and height >= 3 * 12
+
+
+def test_progress_is_shown(model, capsys):
+    make(model, "--class", 3, "--steps", 3)
+    assert "3/3" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--class", 5), "class '5': expected a number from 0 to 4, or a name: Shirt"),
+        (("--class", "socks"), "class 'socks'"),
+        (("--prompt", "a shirt"), "this is a class model"),
+        (("--class", 1, "--size", "15x12"), "size 15x12: expected multiples of 2"),
+    ],
+)
+def test_generate_refuses_in_one_line(model, tmp_path, capsys, options, message):
+    assert make(model, *options) != 0
+    out, err = capsys.readouterr()
+    assert out == "" and message in err and len(err.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == [model]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        (),
+        ("--class", 1, "--prompt", "a shirt"),
+        ("--class", 1, "--steps", 0),
+        ("--class", 1, "--steps", "4,x"),
+        ("--class", 1, "--size", "16"),
+        ("--class", 1, "--times", "0, 1"),
+        ("--class", 1, "--schedule", "linear"),
+    ],
+    ids=lambda options: " ".join(map(str, options)) or "neither class nor prompt",
+)
+def test_malformed_options_end_with_usage(model, tmp_path, capsys, options):
+    with pytest.raises(SystemExit) as stop:
+        make(model, *options)
+    assert stop.value.code == 2
+    assert "usage:" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == [model]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--class", "0", "--device", "nonsense"], "nonsense"),
+        (["--class", ""], "class ''"),
+        (["--class", "5"], "expected a number from 0 to 4"),
+        (["--class", "0", "--size", "15x16"], "expected multiples of"),
+        (["--prompt", "a fox"], "class model"),
+        (["--class", "0", "--times", "0, 1"], "strictly decreasing"),
+        (["--class", "0", "--times", "1, x"], "expected numbers"),
+        (["--class", "0", "--steps", "4,0"], "expected whole numbers from 1"),
+        (["--class", "0", "--size", "²x²"], "WIDTHxHEIGHT"),
+        (["--class", "0", "--size", "16x" + "9" * 20], "WIDTHxHEIGHT"),
+        (["--class", "0", "--batch", "0"], "expected a number from 1"),
+        (["--class", "0", "--seed", str(2**64)], "expected a number from 0"),
+        (["--class", "0", "--stochasticity", "-0.1"], "expected a number from 0.0"),
+        (["--class", "0", "--vae", "missing"], "missing"),
+        (["--class", "0", "--out", "no/such/folder.png"], "folder"),
+    ],
+)
+def test_generate_refuses(model, tmp_path, monkeypatch, capsys, arguments, says):
+    monkeypatch.chdir(tmp_path)
+    try:
+        status = main(["generate", "--model", str(model), "--device", "cpu", *arguments])
+    except SystemExit as stop:  # by argparse
+        status = stop.code
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert status != 0 and "error: " in error and says in error
+    assert list(tmp_path.rglob("*.png")) == []

@@ -8,6 +8,7 @@ import folder_paths
 import torch
 from comfy_api.latest import io
 
+from ..tim_model.checkpoint import PUBLISHED
 from .clip import load_clip
 from .model import load_model
 from .vae import load_vae
@@ -18,6 +19,23 @@ WEIGHT_DTYPES = {"default": None, "bf16": torch.bfloat16, "fp32": torch.float32}
 for folder in BUNDLED.iterdir():
     if folder.is_dir():
         folder_paths.add_model_folder_path(folder.name, str(folder))
+
+
+# Where the other published files come from, for whoever lacks one.
+TEXT_ENCODERS = (
+    "google/gemma-3-1b-it on Hugging Face, where its license must be accepted first: model.safetensors, config.json and "
+    "tokenizer.json in one folder"
+)
+VAES = "mit-han-lab/dc-ae-f32c32-sana-1.1-diffusers on Hugging Face: diffusion_pytorch_model.safetensors and config.json"
+
+
+def present(folder: str, name: str, source: str) -> bool | str:
+    """True if the host finds the file, else what to tell its user: file, folder and published source."""
+    if folder_paths.get_full_path(folder, name):
+        return True
+    paths = folder_paths.get_folder_paths(folder)  # the host's own come first, older names before newer ones
+    path = next((path for path in paths if Path(path).name == folder), paths[0])
+    return f"{name} is not in {path}, expected there; published in {source}"
 
 
 class TiMModelLoader(io.ComfyNode):
@@ -46,8 +64,14 @@ class TiMModelLoader(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, model_name: str) -> bool | str:
+        return present("diffusion_models", model_name, PUBLISHED)
+
+    @classmethod
     def execute(cls, model_name: str, weight_dtype: str) -> io.NodeOutput:
         path = folder_paths.get_full_path_or_raise("diffusion_models", model_name)
+        if weight_dtype not in WEIGHT_DTYPES:  # hosts with `validate_inputs` may leave the check to us
+            raise ValueError(f"weight_dtype {weight_dtype!r}: expected one of {', '.join(WEIGHT_DTYPES)}")
         return io.NodeOutput(load_model(path, WEIGHT_DTYPES[weight_dtype]))
 
 
@@ -72,6 +96,10 @@ class TiMTextEncoderLoader(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, text_encoder_name: str) -> bool | str:
+        return present("text_encoders", text_encoder_name, TEXT_ENCODERS)
+
+    @classmethod
     def execute(cls, text_encoder_name: str) -> io.NodeOutput:
         return io.NodeOutput(load_clip(folder_paths.get_full_path_or_raise("text_encoders", text_encoder_name)))
 
@@ -94,6 +122,10 @@ class TiMVAELoader(io.ComfyNode):
             ],
             outputs=[io.Vae.Output(tooltip="For VAE Decode, VAE Encode and other stock VAE nodes.")],
         )
+
+    @classmethod
+    def validate_inputs(cls, vae_name: str) -> bool | str:
+        return present("vae", vae_name, VAES)
 
     @classmethod
     def execute(cls, vae_name: str) -> io.NodeOutput:

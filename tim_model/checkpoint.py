@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -14,6 +15,8 @@ from .files import CheckpointError, abbreviated, check_values, naming, read_stat
 from .latents import LatentSpace, latent_space
 from .net import TiM
 from .params import TiMParams, layout_name
+
+PUBLISHED = "GoodEnough/TiM-T2I (t2i_model.bin) and GoodEnough/TiM-C2I on Hugging Face"
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,8 @@ def read_checkpoint(path: str | os.PathLike, encoder_depth: int | None = None, v
             else the published choice for that depth.
         values: whether meta tensors, shapes without values, are refused.
     """
+    if not Path(path).exists():
+        raise CheckpointError(f"{path}: no such file, expected a TiM checkpoint; published in {PUBLISHED}")
     state_dict, metadata = read_state_dict(path)
     with naming(path):
         params = infer_params({name: tuple(value.shape) for name, value in state_dict.items()})

@@ -12,6 +12,7 @@ import comfy.utils
 import torch
 from torch import Tensor, nn
 
+from ..tim_model.files import naming
 from ..tim_model.text import build_text_model, compute_pad_feature, encode_tokens
 from ..tim_model.text_files import TextEncoderFiles, packed_files, read_text_encoder_files
 from ..tim_model.tokenizer import TiMTokenizer
@@ -77,7 +78,8 @@ def load_clip(path: str | os.PathLike, disable_dynamic: bool = False) -> comfy.s
     """The CLIP in a Gemma-3 file or folder; CheckpointError in one line."""
     files = read_text_encoder_files(path)
     target = comfy.supported_models_base.ClipTarget(partial(HostTokenizer, files), partial(HostTextEncoder, files))
-    clip = comfy.sd.CLIP(target, parameters=comfy.utils.calculate_parameters(files.state_dict))
+    with naming(path):
+        clip = comfy.sd.CLIP(target, parameters=comfy.utils.calculate_parameters(files.state_dict))
     clip.patcher.cached_patcher_init = (load_clip_patcher, (path,))
     return clip
 

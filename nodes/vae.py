@@ -13,8 +13,8 @@ from comfy.ldm.ace.vae.autoencoder_dc import AutoencoderDC
 from torch import Tensor
 
 from ..tim_model.dcae import host_dcae_config
-from ..tim_model.files import CheckpointError
-from ..tim_model.vae import read_vae
+from ..tim_model.files import CheckpointError, naming
+from ..tim_model.vae import check_layout, read_vae
 
 TILE = 1024  # pixels: smaller tiles leave marks in even areas
 OVERLAP = 256  # pixels
@@ -42,6 +42,7 @@ class TiMVAE(comfy.sd.VAE):
     def set_model(self, model: AutoencoderDC, state_dict: dict[str, Tensor]) -> None:
         """Load the weights and give the model to the host's memory management."""
         self.vae_dtype = comfy.model_management.vae_dtype(self.device, [torch.bfloat16, torch.float32])
+        check_layout(state_dict, model)
         model.load_state_dict(state_dict)
         self.first_stage_model = model.to(self.vae_dtype).requires_grad_(False).eval()
         self.patcher = comfy.model_patcher.ModelPatcher(
@@ -51,8 +52,8 @@ class TiMVAE(comfy.sd.VAE):
         self.model_size()
 
     def decode_tiled_(self, samples: Tensor, tile_x: int | None = None, tile_y: int | None = None, overlap=None):
-        tile, overlap = TILE // self.upscale_ratio, overlap or OVERLAP // self.upscale_ratio
-        return super().decode_tiled_(samples, tile_x or tile, tile_y or tile, overlap)
+        tile, wide = TILE // self.upscale_ratio, OVERLAP // self.upscale_ratio
+        return super().decode_tiled_(samples, tile_x or tile, tile_y or tile, wide if overlap is None else overlap)
 
     def encode_tiled_(self, pixel_samples: Tensor, tile_x: int = TILE, tile_y: int = TILE, overlap: int = OVERLAP):
         return super().encode_tiled_(pixel_samples, tile_x, tile_y, overlap)
@@ -61,6 +62,7 @@ class TiMVAE(comfy.sd.VAE):
 def load_vae(path: str | os.PathLike) -> TiMVAE:
     """The VAE in a DC-AE file or folder of the diffusers layout; CheckpointError in one line."""
     file = read_vae(path)
-    if file.class_name != "AutoencoderDC":
-        raise CheckpointError(f"{path}: is an {file.class_name}, expected a DC-AE; load it with the stock Load VAE")
-    return TiMVAE(file.config, file.state_dict)
+    with naming(path):
+        if file.class_name != "AutoencoderDC":
+            raise CheckpointError(f"is an {file.class_name}, expected a DC-AE; load it with the stock Load VAE")
+        return TiMVAE(file.config, file.state_dict)

@@ -143,7 +143,7 @@ def generate(a: argparse.Namespace) -> None:
     size = a.size or default_size(pipeline.net.params, pipeline.space)
     noise = pipeline.noise(size, a.batch, a.seed)
     what = [a.prompt if a.label is None else a.label] * a.batch
-    condition = pipeline.text(what, a.negative) if a.label is None else pipeline.classes(what)
+    condition = pipeline.text(what, a.negative, a.cfg > 1) if a.label is None else pipeline.classes(what)
     pipeline.make_room(noise.shape)
     rows = []
     for times in [a.times] if a.times else [make_times(a.schedule, steps) for steps in a.steps]:

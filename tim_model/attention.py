@@ -14,3 +14,9 @@ Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
 def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Unmasked softmax attention by PyTorch's fused kernels; shapes as in `Attention`."""
     return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+
+
+def plain_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """`attention` in elementary operations, which forward-mode differentiation (torch.func.jvp) can follow."""
+    weights = (q @ k.mT * q.shape[-1] ** -0.5).softmax(dim=-1)
+    return (weights @ v).transpose(1, 2).flatten(2)

@@ -18,5 +18,5 @@ def noise_stream(seed: int) -> Callable[[Tensor], Tensor]:
 
     It is seeded with seed + 1, so that the first draw is not the noise that sampling started from.
     """
-    generator = torch.Generator().manual_seed(seed + 1)
+    generator = torch.Generator().manual_seed((seed + 1) % 2**64)
     return lambda x: torch.randn(x.shape, generator=generator).to(x)

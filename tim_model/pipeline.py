@@ -28,7 +28,7 @@ class Condition(NamedTuple):
     """What a batch shows and what guidance leans away from: text features (B,L,D) or labels (B,), of one shape."""
 
     context: Tensor
-    null_context: Tensor
+    null_context: Tensor | None  # None where nothing is guided
 
 
 def best_device() -> torch.device:
@@ -112,19 +112,24 @@ class TiMPipeline:
     def device(self) -> torch.device:
         return self.net.x_embedder.proj.weight.device
 
-    def text(self, prompts: Sequence[str], negative: str = "") -> Condition:
-        """Features of `prompts` and of the negative prompt, padded to the longest of all."""
+    def text(self, prompts: Sequence[str], negative: str = "", guided: bool = True) -> Condition:
+        """Features of `prompts` and of the negative prompt, padded to the longest of all.
+
+        Args:
+            guided: whether any step is guided; a negative that nobody looks at pads nothing.
+        """
+        check_list(prompts)
         if self.net.params.context_dim is None:
             raise ValueError("this is a class model: give it classes instead of prompts")
         self.text_encoder = self.text_encoder or self.reload_text_encoder()
-        *features, null = self.text_encoder.encode([*prompts, negative])
-        length = max(map(len, [*features, null]))
-        pad = self.text_encoder.pad_feature
-        context = pad_features(features, pad, length)
-        return Condition(context.to(self.device), pad_features([null], pad, length).expand_as(context).to(self.device))
+        features = self.text_encoder.encode([*prompts, negative] if guided else prompts)
+        padded = pad_features(features, self.text_encoder.pad_feature).to(self.device)
+        context = padded[: len(prompts)]
+        return Condition(context, padded[-1:].expand_as(context) if guided else None)
 
     def classes(self, names: Sequence[str]) -> Condition:
         """Labels of class names or numbers."""
+        check_list(names)
         num_classes = self.net.params.num_classes
         if num_classes is None:
             raise ValueError("this is a text model: give it prompts instead of classes")
@@ -171,10 +176,17 @@ class TiMPipeline:
         """
         if (prompts is None) == (classes is None):
             raise ValueError("expected prompts for a text model, or classes for a class model")
-        condition = self.classes(classes) if prompts is None else self.text(prompts, negative)
+        guided = sampling.get("cfg", 1.0) > 1
+        condition = self.classes(classes) if prompts is None else self.text(prompts, negative, guided)
         noise = self.noise(size, len(condition.context), seed)
         self.make_room(noise.shape)
         return self.decode(sample(self.net, noise, times, *condition, noise_fn=noise_stream(seed), **sampling))
+
+
+def check_list(texts: Sequence[str]) -> None:
+    """Raise ValueError for one text, which would be taken apart, or none."""
+    if isinstance(texts, str) or not texts:
+        raise ValueError(f"{texts!r}: expected a list of texts, one for each picture")
 
 
 def check_parts(net: TiM, space: LatentSpace, text_encoder: TextEncoder | None, vae: VAE | None) -> None:

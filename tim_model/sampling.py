@@ -29,9 +29,12 @@ class Step:
 
 
 def is_guided(t: float, cfg: float, interval: Interval) -> bool:
-    """Whether a step that starts at t is guided: both ends of the interval are strict, as released."""
+    """Whether a step that starts at t is guided: both ends of the interval are strict, as released.
+
+    A time within 1e-6 of an end is on it, whether it is 0.7 as a double or as a float32.
+    """
     low, high = interval
-    return cfg > 1 and low < t < high
+    return cfg > 1 and low + 1e-6 < t < high - 1e-6
 
 
 def guided(

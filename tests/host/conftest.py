@@ -35,6 +35,28 @@ def host(host_dir: Path, host_base: Path) -> Iterator[Host]:
 
 
 @pytest.fixture(scope="session")
+def stack(host_base: Path) -> Path:
+    """The host's models folder, with a small random text-to-image stack under the names of the published files."""
+    pytest.importorskip("diffusers", reason="writes the VAE file")
+    from devtools.random_stack import write_stack
+
+    write_stack(host_base / "models")
+    return host_base / "models"
+
+
+@pytest.fixture(scope="session")
+def pipeline(stack: Path) -> Any:
+    """The stack without a host: the truth for its graphs."""
+    from devtools.random_stack import MODEL_FILE, TEXT_ENCODER_FILE, VAE_FILE
+    from tim_model import TiMPipeline
+
+    return TiMPipeline.from_files(
+        stack / "diffusion_models" / MODEL_FILE, stack / "text_encoders" / TEXT_ENCODER_FILE, stack / "vae" / VAE_FILE,
+        device="cpu",
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
 def to_api(host: Host) -> Callable[[dict[str, Any]], dict[str, Any]]:
     """Converts a workflow as the browser saves it to the form that the host queues."""
     from comfy_cli.workflow_to_api import convert_ui_to_api

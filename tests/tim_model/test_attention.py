@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from tim_model.attention import attention
+from tim_model.attention import attention, plain_attention
 
 
 def draw(*shape: int) -> torch.Tensor:
@@ -29,3 +29,15 @@ def test_order_of_keys_is_irrelevant():
     q, k, v = draw(1, 2, 5, 4), draw(1, 2, 6, 4), draw(1, 2, 6, 4) + 1
     order = torch.tensor([3, 1, 5, 0, 2, 4])
     torch.testing.assert_close(attention(q, k, v), attention(q, k[:, :, order], v[:, :, order]))
+
+
+def test_elementary_operations_give_the_same():
+    q, k, v = draw(2, 3, 5, 8), draw(2, 3, 7, 8), draw(2, 3, 7, 8) + 1
+    torch.testing.assert_close(plain_attention(q, k, v), attention(q, k, v))
+
+
+def test_elementary_operations_have_a_forward_derivative():
+    """For v moving at a constant rate, the output moves at the attention of that rate."""
+    q, k, v, rate = draw(1, 2, 5, 4), draw(1, 2, 6, 4), draw(1, 2, 6, 4), draw(1, 2, 6, 4) - 2
+    _, moved = torch.func.jvp(lambda v: plain_attention(q, k, v), (v,), (rate,))
+    torch.testing.assert_close(moved, attention(q, k, rate))

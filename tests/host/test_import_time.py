@@ -1,0 +1,53 @@
+"""The pack must not slow the host's start down, nor fail it for lack of an optional package."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+# Runs where the host's own imports are done already, as when it gets to its custom nodes. Measures the time of this
+# process, which does not grow where the machine is busy.
+SCRIPT = """
+import importlib.util, json, sys, time
+host, pack = sys.argv[1:]
+sys.argv = ["main.py", "--cpu"]
+sys.path.insert(0, host)
+import comfy.options
+comfy.options.enable_args_parsing()
+import nodes, comfy_extras.nodes_custom_sampler
+
+before = set(sys.modules)
+start = time.process_time()
+spec = importlib.util.spec_from_file_location("pack", pack + "/__init__.py", submodule_search_locations=[pack])
+module = importlib.util.module_from_spec(spec)
+sys.modules["pack"] = module
+spec.loader.exec_module(module)
+seconds = time.process_time() - start
+print(json.dumps({"seconds": seconds, "modules": sorted(set(sys.modules) - before), "names": dir(module)}))
+"""
+
+
+@pytest.fixture(scope="module")
+def imported(host_dir, root) -> dict[str, Any]:
+    command = [sys.executable, "-c", SCRIPT, str(host_dir), str(root)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+def test_pack_is_imported(imported):
+    assert "comfy_entrypoint" in imported["names"]
+    assert "pack.tim_model.net" in imported["modules"]
+
+
+def test_import_takes_less_than_a_third_of_a_second(imported):
+    assert imported["seconds"] < 0.3
+
+
+def test_no_other_package_is_imported(imported):
+    packages = {name.split(".")[0] for name in imported["modules"]} - sys.stdlib_module_names - {"pack"}
+    assert packages == set()

@@ -1,0 +1,186 @@
+"""`TiMPipeline`: its parts put together by hand give the same pictures, and wrong parts are told in one line."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+
+from devtools.random_stack import GEMMA, SMALL_GEMMA, write_gemma
+from tim_model import (
+    TiM,
+    TiMParams,
+    TiMPipeline,
+    load_checkpoint,
+    load_text_encoder,
+    load_vae,
+    make_times,
+    pipeline,
+    sample,
+    save_checkpoint,
+)
+from tim_model.latents import LATENT_SPACES
+from tim_model.text import pad_features
+
+SHORT, LONG = "fox", "a red fox that sleeps under an old tree"
+TIMES = make_times("uniform", 3)
+SIZE = 96, 64
+
+
+@pytest.fixture(scope="module")
+def pipe(stack) -> TiMPipeline:
+    return TiMPipeline.from_files(*stack, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def class_pipe(root) -> TiMPipeline:
+    """The class model that ships with the pack; it draws pixels."""
+    return TiMPipeline.from_files(
+        root / "models" / "diffusion_models" / "tim-fashion-mnist-c2i.safetensors", device="cpu"
+    )
+
+
+def assert_close(found: torch.Tensor, expected: torch.Tensor, tolerance: float = 2e-5) -> None:
+    assert found.shape == expected.shape
+    assert (found - expected).abs().max() <= tolerance
+
+
+def test_parts_by_hand(stack, pipe):
+    """A batch of prompts of different lengths and a negative: every step of the way written out."""
+    net, encoder, vae = load_checkpoint(stack.model), load_text_encoder(stack.text_encoder), load_vae(stack.vae)
+    texts = encoder.encode([SHORT, LONG, "blurry"])
+    length = max(map(len, texts))
+    short, long, negative = (pad_features([text], encoder.pad_feature, length) for text in texts)
+    noise = torch.randn(2, 32, 2, 3, generator=torch.Generator().manual_seed(5))
+    latents = sample(net, noise, TIMES, torch.cat([short, long]), negative.expand(2, -1, -1), cfg=3.0)
+    assert_close(pipe([SHORT, LONG], "blurry", times=TIMES, size=SIZE, seed=5, cfg=3.0), vae.decode(latents))
+
+
+def test_folders_and_files_are_the_same(stack, pipe):
+    folders = TiMPipeline.from_files(stack.model, stack.text_encoder.parent, stack.vae.parent, device="cpu")
+    arguments = {"times": TIMES, "size": SIZE, "cfg": 2.5}
+    assert torch.equal(folders([LONG], **arguments), pipe([LONG], **arguments))
+
+
+def test_pictures_of_a_batch_are_pictures_alone(pipe):
+    """Each with its own part of the noise; a negative as long as the longest keeps the padding the same."""
+    both = pipe([SHORT, LONG], LONG, times=TIMES, size=SIZE, cfg=2.5)
+    noise = pipe.noise(SIZE, 2, 0)
+    for i, prompt in enumerate([SHORT, LONG]):
+        latents = sample(pipe.net, noise[i : i + 1], TIMES, *pipe.text([prompt], LONG), cfg=2.5)
+        assert_close(both[i : i + 1], pipe.decode(latents), 5e-5)
+
+
+def test_seeds(pipe):
+    arguments = {"times": TIMES, "size": SIZE, "cfg": 2.5, "stochasticity": 0.3}
+    first = pipe([SHORT], seed=1, **arguments)
+    assert torch.equal(pipe([SHORT], seed=1, **arguments), first)
+    assert (pipe([SHORT], seed=2, **arguments) - first).abs().max() > 0.01
+
+
+def test_negative_is_what_guidance_leans_away_from(pipe):
+    """From the prompt itself it cannot lean away; the default is the empty prompt."""
+    arguments = {"times": TIMES, "size": SIZE}
+    plain = pipe([LONG], LONG, **arguments, cfg=1.0)
+    assert_close(pipe([LONG], LONG, **arguments, cfg=5.0), plain, 1e-4)
+    assert torch.equal(pipe([LONG], **arguments, cfg=5.0), pipe([LONG], "", **arguments, cfg=5.0))
+    assert (pipe([LONG], **arguments, cfg=5.0) - plain).abs().max() > 0.01
+
+
+def test_unused_negative_pads_nothing(pipe):
+    """Without guidance the negative is not there, as in a node graph."""
+    arguments = {"times": TIMES, "size": SIZE, "cfg": 1.0}
+    assert torch.equal(pipe([SHORT], LONG, **arguments), pipe([SHORT], **arguments))
+
+
+def test_room_is_made_and_the_encoder_comes_back(stack, monkeypatch):
+    pipe = TiMPipeline.from_files(*stack, device="cpu")
+    arguments = {"times": TIMES, "size": SIZE, "cfg": 2.5}
+    expected = pipe([LONG], **arguments)
+    assert pipe.text_encoder is not None  # there was room
+    monkeypatch.setattr(pipeline, "free_memory", lambda device: 0)
+    for _ in range(2):
+        assert torch.equal(pipe([LONG], **arguments), expected)
+        assert pipe.text_encoder is None
+
+
+def test_given_encoder_stays(stack, monkeypatch):
+    """A pipeline that cannot load its encoder again keeps it."""
+    loaded = TiMPipeline.from_files(*stack, device="cpu")
+    pipe = TiMPipeline(loaded.net, loaded.space, loaded.text_encoder, loaded.vae)
+    monkeypatch.setattr(pipeline, "free_memory", lambda device: 0)
+    pipe([SHORT], times=TIMES, size=SIZE)
+    assert pipe.text_encoder is loaded.text_encoder
+
+
+def test_dtypes(stack, pipe):
+    """bfloat16 is close; the text encoder keeps the dtype of its file."""
+    small = TiMPipeline.from_files(*stack, device="cpu", dtype=torch.bfloat16)
+    assert next(small.net.parameters()).dtype == torch.bfloat16 and small.text_encoder.model.dtype == torch.float32
+    arguments = {"times": TIMES, "size": SIZE, "cfg": 2.5}
+    found, expected = small([SHORT], **arguments), pipe([SHORT], **arguments)
+    assert found.dtype == torch.float32
+    assert 1e-4 < (found - expected).norm() / expected.norm() < 0.2
+
+
+def test_class_model(class_pipe):
+    """By name or number, in pixel space without a VAE."""
+    arguments = {"times": TIMES, "size": (32, 32), "seed": 3, "cfg": 2.5}
+    pictures = class_pipe(classes=["sandal", "9"], **arguments)
+    assert torch.equal(class_pipe(classes=["5", "Ankle boot"], **arguments), pictures)
+    noise = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(3))
+    labels = torch.tensor([5, 9])
+    assert_close(pictures, sample(class_pipe.net, noise, TIMES, labels, torch.full((2,), 10), cfg=2.5))
+
+
+def refused(words: str, function, *arguments, **options) -> None:
+    """ValueError of one line with all the words, in any order."""
+    with pytest.raises(ValueError) as caught:
+        function(*arguments, **options)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert all(re.search(word, message) for word in words.split()), message
+
+
+def test_missing_parts(stack, pipe):
+    refused("google/gemma-3-1b-it", TiMPipeline, pipe.net, pipe.space, None, pipe.vae)
+    refused("mit-han-lab/dc-ae-f32c32-sana-1.1-diffusers", TiMPipeline, pipe.net, pipe.space, pipe.text_encoder)
+    refused("google/gemma-3-1b-it", TiMPipeline.from_files, stack.model, vae=stack.vae, device="cpu")
+    refused("mit-han-lab", TiMPipeline.from_files, stack.model, stack.text_encoder, device="cpu")
+    missing = stack.model.with_name("nothing.bin")
+    refused(f"{missing} no such file", TiMPipeline.from_files, missing, *stack[1:], device="cpu")
+    refused(
+        "folder license google/gemma-3-1b-it", TiMPipeline.from_files, stack.model, missing, stack.vae, device="cpu"
+    )
+    refused(f"{missing} mit-han-lab", TiMPipeline.from_files, *stack[:2], missing, device="cpu")
+
+
+def test_parts_that_do_not_fit(tmp_path, pipe):
+    write_gemma(tmp_path, {**GEMMA, **SMALL_GEMMA, "hidden_size": 48})
+    refused("48 features expects 32", TiMPipeline, pipe.net, pipe.space, load_text_encoder(tmp_path), pipe.vae)
+    refused("32 channels 1/32 expects 4 1/8", TiMPipeline, pipe.net, LATENT_SPACES[4], pipe.text_encoder, pipe.vae)
+
+
+def test_sd_vae_is_named_for_its_models(tmp_path):
+    params = TiMParams(
+        in_channels=4, patch_size=2, hidden_size=32, depth=1, num_heads=2, mlp_hidden=32, adaln_hidden=8, num_classes=3
+    )
+    save_checkpoint(TiM(params), tmp_path / "model.safetensors")
+    refused("stabilityai/sd-vae-ft-ema", TiMPipeline.from_files, tmp_path / "model.safetensors", device="cpu")
+
+
+def test_wrong_calls(pipe, class_pipe):
+    arguments = {"times": TIMES, "size": SIZE}
+    refused("prompts instead of classes", pipe, classes=["3"], **arguments)
+    refused("classes instead of prompts", class_pipe, [SHORT], **arguments)
+    refused("prompts classes", pipe, **arguments)
+    refused("prompts classes", pipe, [SHORT], classes=["3"], **arguments)
+    refused("100x64 multiples of 32", pipe, [SHORT], times=TIMES, size=(100, 64))
+
+
+@pytest.mark.parametrize("what", ["prompts", "classes"])
+def test_one_text_is_no_list(pipe, class_pipe, what):
+    """Else each letter would become a picture."""
+    with pytest.raises((TypeError, ValueError), match="list"):
+        (pipe if what == "prompts" else class_pipe)(**{what: "10"}, times=TIMES, size=SIZE)

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
 from devtools.client import PromptFailed, PromptRejected
@@ -19,7 +19,7 @@ WORKFLOW = ROOT / "workflows" / "api" / "class_conditional.json"
 MODEL = ROOT / "models" / "diffusion_models" / "tim-fashion-mnist-c2i.safetensors"
 OUTPUT = ROOT / "demo_output"
 STEPS = [1, 2, 4, 16]
-ZOOM = 3
+CELL = 96  # pixels of one picture in the sheet, three times its own
 GAP = 8  # pixels between the images of the sheet
 MARGIN = 80  # pixels for the labels
 
@@ -34,6 +34,8 @@ def variant(workflow: dict[str, Any], label: str, steps: int) -> dict[str, Any]:
             node["inputs"]["label"] = label
         if node["class_type"] == "TiMSampler":
             node["inputs"]["steps"] = steps
+        if node["class_type"] == "TiMEmptyLatent":
+            node["inputs"]["batch_size"] = 1
     return prompt
 
 
@@ -46,20 +48,19 @@ def generate(host: Host, workflow: dict[str, Any]) -> Images:
 
 
 def contact_sheet(images: Images) -> Image.Image:
-    """One row per class, one column per number of steps, with labels; pixels enlarged by ZOOM."""
-    rows, columns = (list(dict.fromkeys(keys)) for keys in zip(*images))
-    width, height = (ZOOM * size for size in next(iter(images.values())).size)
-    cell_x = [MARGIN + i * (width + GAP) for i in range(len(columns) + 1)]
-    cell_y = [MARGIN // 2 + i * (height + GAP) for i in range(len(rows) + 1)]
+    """One row per number of steps, one column per class, with labels."""
+    columns, rows = (list(dict.fromkeys(keys)) for keys in zip(*images))
+    cell_x = [MARGIN + i * (CELL + GAP) for i in range(len(columns) + 1)]
+    cell_y = [MARGIN // 2 + i * (CELL + GAP) for i in range(len(rows) + 1)]
     sheet = Image.new("RGB", (cell_x[-1], cell_y[-1]), "white")
     draw = ImageDraw.Draw(sheet)
-    for x, steps in zip(cell_x, columns):
-        draw.text((x + width / 2, MARGIN / 4), f"{steps} step{'s' * (steps > 1)}", "black", anchor="mm")
-    for y, label in zip(cell_y, rows):
-        draw.text((MARGIN - GAP, y + height / 2), label, "black", anchor="rm")
-        for x, steps in zip(cell_x, columns):
-            enlarged = images[label, steps].resize((width, height), Image.Resampling.NEAREST)
-            sheet.paste(enlarged, (x, y))
+    font = ImageFont.load_default(size=14)
+    for x, label in zip(cell_x, columns):
+        draw.text((x + CELL / 2, MARGIN / 4), label, "black", font, anchor="mm")
+    for y, steps in zip(cell_y, rows):
+        draw.text((MARGIN - GAP, y + CELL / 2), f"{steps} step{'s' * (steps > 1)}", "black", font, anchor="rm")
+        for x, label in zip(cell_x, columns):
+            sheet.paste(images[label, steps].resize((CELL, CELL), Image.Resampling.NEAREST), (x, y))
     return sheet
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 os.environ.update(HF_HUB_OFFLINE="1", DO_NOT_TRACK="1")
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # on models this small, threads mostly wait for one another
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # on models this small, threads mostly wait for one another
 
 ROOT = Path(__file__).resolve().parent.parent
 

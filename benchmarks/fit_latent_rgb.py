@@ -55,15 +55,9 @@ def fit(vae: VAE, paths: list[Path], size: int) -> dict[str, object]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--vae", type=Path, required=True, help="folder or .safetensors in the layout of diffusers"
-    )
-    parser.add_argument(
-        "--images", type=Path, required=True, help="folder of images, searched with its subfolders"
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--vae", type=Path, required=True, help="folder or .safetensors in the layout of diffusers")
+    parser.add_argument("--images", type=Path, required=True, help="folder of images, searched with its subfolders")
     parser.add_argument("--size", type=int, default=512, help="pixels of the square cut from each image")
     parser.add_argument("--output", type=Path, help="JSON file to write instead of printing")
     options = parser.parse_args(arguments)

@@ -63,7 +63,9 @@ def randomize(module: torch.nn.Module, seed: int) -> torch.nn.Module:
     torch.manual_seed(seed)
     for name, weight in module.named_parameters():
         is_norm = "norm" in name and name.endswith("weight") and weight.ndim == 1
-        torch.nn.init.normal_(weight, mean=float(is_norm), std=0.05 if weight.ndim == 1 else 0.8 * fan_in(weight) ** -0.5)
+        torch.nn.init.normal_(
+            weight, mean=float(is_norm), std=0.05 if weight.ndim == 1 else 0.8 * fan_in(weight) ** -0.5
+        )
     return module
 
 

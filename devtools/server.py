@@ -81,9 +81,7 @@ def stop_on_terminate() -> None:
 class Host(Client):
     """The ComfyUI in `host_dir`, working in `base` (see prepare_base); `with` starts and stops it."""
 
-    def __init__(
-        self, host_dir: Path, base: Path, *, cpu: bool = True, port: int = 0, boot_timeout: float = 180.0
-    ):
+    def __init__(self, host_dir: Path, base: Path, *, cpu: bool = True, port: int = 0, boot_timeout: float = 180.0):
         self.host_dir = host_dir.resolve()
         self.base = base.resolve()
         self.cpu = cpu

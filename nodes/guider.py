@@ -33,7 +33,9 @@ def build_guider(model, positive, negative, cfg: float, low: float, high: float)
     """A guider for a TiM model; ValueError for any other model or an empty interval."""
     tim_model_of(model)
     if low >= high:
-        raise ValueError(f"guidance_low={low:g} and guidance_high={high:g}: expected low below high; cfg 1 turns it off")
+        raise ValueError(
+            f"guidance_low={low:g} and guidance_high={high:g}: expected low below high; cfg 1 turns it off"
+        )
     guider = IntervalGuider(model)
     guider.set_conds(positive, negative)
     guider.set_cfg(cfg)

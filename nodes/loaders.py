@@ -23,10 +23,12 @@ for folder in BUNDLED.iterdir():
 
 # Where the other published files come from, for whoever lacks one.
 TEXT_ENCODERS = (
-    "google/gemma-3-1b-it on Hugging Face, where its license must be accepted first: model.safetensors, config.json and "
-    "tokenizer.json in one folder"
+    "google/gemma-3-1b-it on Hugging Face, where its license must be accepted first: model.safetensors, config.json "
+    "and tokenizer.json in one folder"
 )
-VAES = "mit-han-lab/dc-ae-f32c32-sana-1.1-diffusers on Hugging Face: diffusion_pytorch_model.safetensors and config.json"
+VAES = (
+    "mit-han-lab/dc-ae-f32c32-sana-1.1-diffusers on Hugging Face: diffusion_pytorch_model.safetensors and config.json"
+)
 
 
 def present(folder: str, name: str, source: str) -> bool | str:

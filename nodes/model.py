@@ -96,7 +96,9 @@ class TiMModel(comfy.model_base.BaseModel):
 def check_label(label: Tensor, num_classes: int) -> Tensor:
     """The label (1,) unchanged, or ValueError where it belongs to another model."""
     if not 0 <= int(label) <= num_classes:
-        raise ValueError(f"class {int(label)}: this TiM model knows classes 0 to {num_classes - 1}; connect it to TiM Class")
+        raise ValueError(
+            f"class {int(label)}: this TiM model knows classes 0 to {num_classes - 1}; connect it to TiM Class"
+        )
     return label
 
 

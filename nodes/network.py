@@ -14,9 +14,7 @@ from ..tim_model import TiM, TiMParams
 
 def host_attention(q: Tensor, k: Tensor, v: Tensor, transformer_options: dict) -> Tensor:
     """The attention that the host has chosen, in the shapes of `tim_model.attention.Attention`."""
-    return optimized_attention(
-        q, k, v, heads=q.shape[1], skip_reshape=True, transformer_options=transformer_options
-    )
+    return optimized_attention(q, k, v, heads=q.shape[1], skip_reshape=True, transformer_options=transformer_options)
 
 
 class HostTiM(TiM):

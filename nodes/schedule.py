@@ -29,7 +29,7 @@ class TiMTransitionSchedule(io.ComfyNode):
             node_id="TiMTransitionSchedule",
             display_name="TiM Transition Schedule",
             category="TiM",
-            description="The times that sampling moves through, from noise (1) to picture (0). Any number of steps works.",
+            description="The times that sampling moves through, from noise (1) to picture (0), in any number of steps.",
             inputs=[
                 io.Combo.Input(
                     "schedule", options=[*SCHEDULES, CUSTOM], default="uniform",

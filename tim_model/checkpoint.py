@@ -111,7 +111,8 @@ def infer_params(shapes: Mapping[str, tuple[int, ...]]) -> TiMParams:
     def shape(name: str, ndim: int) -> tuple[int, ...]:
         if name not in shapes:
             raise CheckpointError(
-                f"is not a TiM checkpoint: found {len(shapes)} tensors ({abbreviated(shapes)}), expected {name} among them"
+                f"is not a TiM checkpoint: found {len(shapes)} tensors ({abbreviated(shapes)}), "
+                f"expected {name} among them"
             )
         if len(shapes[name]) != ndim or 0 in shapes[name]:
             raise CheckpointError(f"{name} has shape {shapes[name]}, expected {ndim} dimensions, none of them 0")
@@ -155,7 +156,9 @@ def check_config(config: Mapping[str, object], params: TiMParams) -> None:
     inferred = params.without_projector().to_dict()  # a file may have lost its REPA head on purpose
     for name in inferred.keys() & config.keys() - {"encoder_depth"}:
         if config[name] != inferred[name]:
-            raise CheckpointError(f"has {name}={inferred[name]} by its tensors, expected {config[name]} by its metadata")
+            raise CheckpointError(
+                f"has {name}={inferred[name]} by its tensors, expected {config[name]} by its metadata"
+            )
 
 
 def metadata_json(metadata: Mapping[str, str], key: str, default: list | dict) -> list | dict:

@@ -62,9 +62,7 @@ def infer_dcae_config(shapes: Shapes) -> dict[str, object]:
     """
     encoder, decoder = read_stages(shapes, "encoder.down_blocks"), read_stages(shapes, "decoder.up_blocks")
     if len(encoder) != len(decoder):
-        raise CheckpointError(
-            f"has {len(encoder)} stages down and {len(decoder)} up, expected as many of both"
-        )
+        raise CheckpointError(f"has {len(encoder)} stages down and {len(decoder)} up, expected as many of both")
     conv_in = "encoder.conv_in.weight" if encoder[0].layers else "encoder.conv_in.conv.weight"
     latent_channels = shape_of(shapes, "decoder.conv_in.weight", 4)[1]
     unshuffle = any(a.resampled and 4 * a.resampled == b.width for a, b in pairwise(encoder))
@@ -148,9 +146,7 @@ def host_dcae_config(config: Mapping[str, object]) -> dict[str, object]:
     """
     for name, only in HOST_LACKS.items():
         if config.get(name, only) != only:
-            raise CheckpointError(
-                f"has {name}={config[name]!r}, expected {only!r}: ComfyUI's DC-AE has no other"
-            )
+            raise CheckpointError(f"has {name}={config[name]!r}, expected {only!r}: ComfyUI's DC-AE has no other")
     told = config["decoder_act_fns"]
     if others := sorted(({told} if isinstance(told, str) else set(told)) - HOST_ACTIVATIONS):
         known = " or ".join(sorted(HOST_ACTIVATIONS))
@@ -170,7 +166,5 @@ def shape_of(shapes: Shapes, name: str, ndim: int) -> tuple[int, ...]:
     if name not in shapes:
         raise CheckpointError(f"lacks {name}")
     if len(shapes[name]) != ndim or 0 in shapes[name]:
-        raise CheckpointError(
-            f"{name} has shape {tuple(shapes[name])}, expected {ndim} dimensions, none of them 0"
-        )
+        raise CheckpointError(f"{name} has shape {tuple(shapes[name])}, expected {ndim} dimensions, none of them 0")
     return tuple(shapes[name])

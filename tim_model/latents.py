@@ -12,7 +12,7 @@ from .params import TiMParams, layout_name
 
 @dataclass(frozen=True)
 class LatentSpace:
-    """Where a network lives: pixels per latent cell and side, and the factor that a VAE's raw latents are multiplied by."""
+    """Where a network lives: pixels per latent cell and side, and what a VAE's raw latents are multiplied by."""
 
     channels: int
     ratio: int

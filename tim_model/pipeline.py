@@ -201,5 +201,6 @@ def check_parts(net: TiM, space: LatentSpace, text_encoder: TextEncoder | None, 
         raise ValueError(f"this model has {space.channels} latent channels: it needs a VAE ({source})")
     if vae is not None and (vae.channels, vae.ratio) != (space.channels, space.ratio):
         raise ValueError(
-            f"the VAE has {vae.channels} channels at 1/{vae.ratio}, the model expects {space.channels} at 1/{space.ratio}"
+            f"the VAE has {vae.channels} channels at 1/{vae.ratio}, "
+            f"the model expects {space.channels} at 1/{space.ratio}"
         )

@@ -37,9 +37,7 @@ def is_guided(t: float, cfg: float, interval: Interval) -> bool:
     return cfg > 1 and low + 1e-6 < t < high - 1e-6
 
 
-def guided(
-    net: Callable, x: Tensor, t: Tensor, r: Tensor, context: Tensor, null_context: Tensor, cfg: float
-) -> Tensor:
+def guided(net: Callable, x: Tensor, t: Tensor, r: Tensor, context: Tensor, null_context: Tensor, cfg: float) -> Tensor:
     """Classifier-free guidance: the null prediction plus cfg times the difference to the conditional one.
 
     A TiM network gets both halves as one batch, which is faster and rounds as hosts do; any other function two calls.

@@ -83,7 +83,7 @@ def parse_times(text: str) -> list[float]:
     try:
         times = [float(word) for word in words]
     except ValueError:
-        raise ValueError(f"times {text!r}: expected numbers such as \"1, 0.6, 0.25, 0\"") from None
+        raise ValueError(f'times {text!r}: expected numbers such as "1, 0.6, 0.25, 0"') from None
     return check_times(times)
 
 

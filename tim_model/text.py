@@ -213,9 +213,7 @@ def pad_features(features: Sequence[Tensor], pad_feature: Tensor, length: int | 
     if not features or (length is not None and length < 1):
         raise ValueError(f"got {len(features)} features and length {length}, expected at least one and 1")
     if odd := [tuple(feature.shape) for feature in features if feature.shape[1:] != pad_feature.shape]:
-        raise ValueError(
-            f"got features of shape {odd[0]}, expected the width {len(pad_feature)} of the padding"
-        )
+        raise ValueError(f"got features of shape {odd[0]}, expected the width {len(pad_feature)} of the padding")
     length = length or max(len(feature) for feature in features)
     batch = pad_feature.to(features[0]).repeat(len(features), length, 1)
     for row, feature in zip(batch, features):

@@ -96,8 +96,7 @@ def packed_files(files: TextEncoderFiles) -> dict[str, Tensor]:
     """
     contents = {CONFIG: json.dumps(files.config).encode(), files.tokenizer.name: files.tokenizer.content}
     return {
-        tensor_name(name): torch.frombuffer(bytearray(content), dtype=torch.uint8)
-        for name, content in contents.items()
+        tensor_name(name): torch.frombuffer(bytearray(content), dtype=torch.uint8) for name, content in contents.items()
     }
 
 

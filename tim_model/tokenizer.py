@@ -88,9 +88,7 @@ class JsonVocabulary:
         try:
             self.tokenizer = Tokenizer.from_str(content.decode("utf-8"))
         except Exception as error:  # noqa: BLE001, tokenizers raises nothing narrower
-            raise CheckpointError(
-                f"tokenizer.json is damaged ({one_line(error)}); download it again"
-            ) from None
+            raise CheckpointError(f"tokenizer.json is damaged ({one_line(error)}); download it again") from None
         self.tokenizer.no_truncation()  # a file saved after training may carry both
         self.tokenizer.no_padding()
         self.size = self.tokenizer.get_vocab_size()
@@ -124,9 +122,7 @@ class SentencePieceVocabulary:
             self.processor = SentencePieceProcessor()
             self.processor.LoadFromSerializedProto(content)
         except RuntimeError as error:
-            raise CheckpointError(
-                f"tokenizer.model is damaged ({one_line(error)}); download it again"
-            ) from None
+            raise CheckpointError(f"tokenizer.model is damaged ({one_line(error)}); download it again") from None
         self.size = self.processor.get_piece_size()
         self.special = {self.processor.id_to_piece(i): i for i in range(self.size) if self.is_special(i)}
         self.splitter = re.compile("(" + "|".join(map(re.escape, self.special)) + ")")

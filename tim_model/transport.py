@@ -33,9 +33,7 @@ class Transport:
         """What the network receives in place of t (and of r), like t."""
         return t
 
-    def target(
-        self, x_t: Tensor, v_t: Tensor, x: Tensor, noise: Tensor, t: Tensor, r: Tensor, dF_dt: Tensor
-    ) -> Tensor:
+    def target(self, x_t: Tensor, v_t: Tensor, x: Tensor, noise: Tensor, t: Tensor, r: Tensor, dF_dt: Tensor) -> Tensor:
         """The value that F(x_t, t, r) is trained towards, like x."""
         raise NotImplementedError
 

@@ -80,9 +80,7 @@ class VAE:
             ValueError: not (B,channels,h,w).
         """
         if latents.ndim != 4 or latents.shape[1] != self.channels:
-            raise ValueError(
-                f"latents have shape {tuple(latents.shape)}, expected (B, {self.channels}, h, w)"
-            )
+            raise ValueError(f"latents have shape {tuple(latents.shape)}, expected (B, {self.channels}, h, w)")
         (images,) = self.model.decode(self._cast(latents.float() / self.scaling_factor), return_dict=False)
         return images.float()
 
@@ -100,9 +98,7 @@ class VAEFile:
     state_dict: dict[str, Tensor]
 
 
-def load_vae(
-    path: str | os.PathLike, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
-) -> VAE:
+def load_vae(path: str | os.PathLike, device: torch.device | str = "cpu", dtype: torch.dtype | None = None) -> VAE:
     """The VAE in a file or folder; see `read_vae` for what is read.
 
     Args:
@@ -126,9 +122,7 @@ def build_vae(path: str | os.PathLike) -> nn.Module:
             with torch.device("meta"):
                 model = model_class.from_config(file.config)
         except (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError) as error:
-            raise CheckpointError(
-                f"has a config that makes no {file.class_name} ({one_line(error)})"
-            ) from None
+            raise CheckpointError(f"has a config that makes no {file.class_name} ({one_line(error)})") from None
         check_layout(file.state_dict, model)
     model.load_state_dict(file.state_dict, assign=True)
     return model

@@ -94,7 +94,9 @@ def test_unknown_class(host, label):
     refuses(host, graph, "TiMClassConditioning", repr(label), "0 to 9", "ankle boot")
 
 
-@pytest.mark.parametrize("times", ["1, 0.5, 0.5, 0", "0, 0.5, 1", "1.2, 0", "1, -0.5", "1", "", "1; half; 0", "1, nan, 0"])
+@pytest.mark.parametrize(
+    "times", ["1, 0.5, 0.5, 0", "0, 0.5, 1", "1.2, 0", "1, -0.5", "1", "", "1; half; 0", "1, nan, 0"]
+)
 def test_bad_list_of_times(host, times):
     graph = {**class_model(), "sigmas": schedule(schedule="custom", times=times)}
     refuses(host, {**graph, "sample": tim_sampler(sigmas=["sigmas", 0])}, "TiMTransitionSchedule", "times")

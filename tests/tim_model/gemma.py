@@ -43,9 +43,7 @@ def published_weights() -> dict[str, torch.Tensor]:
 def write_gemma(folder: Path, weights: dict[str, torch.Tensor] | None = None, config: dict = CONFIG) -> Path:
     """Write a Hugging Face folder, and return it."""
     folder.mkdir(exist_ok=True)
-    save_file(
-        published_weights() if weights is None else weights, folder / "model.safetensors", {"format": "pt"}
-    )
+    save_file(published_weights() if weights is None else weights, folder / "model.safetensors", {"format": "pt"})
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "tokenizer.json").write_text(tokenizer_json(), encoding="utf-8")
     return folder

@@ -110,9 +110,7 @@ def random_dcae(config: dict, seed: int = 0) -> AutoencoderDC:
     return model
 
 
-@pytest.mark.parametrize(
-    "config", [SANA_1_1, SMALL, LEAN, MIX, RES_ONLY], ids=["sana", "small", "lean", "mix", "res"]
-)
+@pytest.mark.parametrize("config", [SANA_1_1, SMALL, LEAN, MIX, RES_ONLY], ids=["sana", "small", "lean", "mix", "res"])
 def test_config_comes_back_from_shapes(config):
     assert infer_dcae_config(shapes_of(config)) == config
 

@@ -17,9 +17,7 @@ def colored(latents: torch.Tensor, factors: torch.Tensor, bias: torch.Tensor, ra
     """Images whose cells have the colors of latents on average, but vary inside."""
     rgb = torch.einsum("nchw,cr->nrhw", latents, factors) + bias[:, None, None]
     pattern = torch.tensor([[1.0, -1.0], [-1.0, 1.0]]).repeat(ratio // 2, ratio // 2)
-    return rgb.repeat_interleave(ratio, -1).repeat_interleave(ratio, -2) + 0.3 * pattern.repeat(
-        latents.shape[2:]
-    )
+    return rgb.repeat_interleave(ratio, -1).repeat_interleave(ratio, -2) + 0.3 * pattern.repeat(latents.shape[2:])
 
 
 def test_fit_recovers_a_linear_map():
@@ -70,9 +68,7 @@ def test_script_fits_a_folder_of_images(tmp_path, capsys):
     vae.save_pretrained(tmp_path / "vae")
     (tmp_path / "images").mkdir()
     for i, color in enumerate([(255, 0, 0), (0, 0, 255)]):
-        Image.fromarray(np.full((40, 70 + i, 3), color, dtype=np.uint8)).save(
-            tmp_path / "images" / f"{i}.png"
-        )
+        Image.fromarray(np.full((40, 70 + i, 3), color, dtype=np.uint8)).save(tmp_path / "images" / f"{i}.png")
     arguments = ["--vae", str(tmp_path / "vae"), "--images", str(tmp_path / "images"), "--size", "128"]
     assert main([*arguments, "--output", str(tmp_path / "fit.json")]) == 0
     fit = json.loads((tmp_path / "fit.json").read_text())

@@ -111,9 +111,7 @@ def test_pad_features():
     assert pad_features([a.bfloat16()], pad, 3).dtype == torch.bfloat16
 
 
-@pytest.mark.parametrize(
-    ("features", "length"), [([], None), ([torch.ones(2, 3)], 0), ([torch.ones(2, 4)], None)]
-)
+@pytest.mark.parametrize(("features", "length"), [([], None), ([torch.ones(2, 3)], 0), ([torch.ones(2, 4)], None)])
 def test_pad_features_refuses(features, length):
     with pytest.raises(ValueError, match="^got .*expected"):
         pad_features(features, torch.zeros(3), length)

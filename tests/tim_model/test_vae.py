@@ -69,9 +69,7 @@ def make_model(kind: str, **changes):
 
 def own_encode(model, images: torch.Tensor) -> torch.Tensor:
     output = model.encode(images)
-    return (
-        output.latent if hasattr(output, "latent") else output.latent_dist.mode()
-    ) * model.config.scaling_factor
+    return (output.latent if hasattr(output, "latent") else output.latent_dist.mode()) * model.config.scaling_factor
 
 
 def assert_computes_as(vae, model) -> None:
@@ -88,9 +86,7 @@ def single_file(tmp_path: Path) -> Callable[..., Path]:
     """Writes tensors to a lone file, with no config.json beside it."""
 
     def write(tensors: dict, **metadata: object) -> Path:
-        texts = {
-            name: value if isinstance(value, str) else json.dumps(value) for name, value in metadata.items()
-        }
+        texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in metadata.items()}
         save_file(tensors, tmp_path / "vae.safetensors", texts)
         return tmp_path / "vae.safetensors"
 

@@ -73,7 +73,7 @@ def add_generate(command: argparse.ArgumentParser) -> None:
     add("--times", type=time_list, help='own schedule, such as "1, 0.6, 0.25, 0"; replaces --steps')
     add("--cfg", type=float, default=2.5, help="guidance scale, 1 for none (default 2.5)")
     add("--guidance", type=float, nargs=2, default=(0.0, 1.0), metavar=("LOW", "HIGH"),
-        help="times between which steps are guided, ends excluded (default 0 1; -inf inf guides all steps)")  # fmt: skip
+        help="times between which steps are guided, ends excluded (default 0 1; -inf inf guides all)")  # fmt: skip
     add("--stochasticity", type=at_least(0.0), default=0.0, help="share of noise renewed on the way (default 0)")
     add("--seed", type=at_least(0, 2**64 - 1), default=0)
     add("--size", type=picture_size, metavar="WxH", help="pixels (default: the size the model is made for)")

@@ -74,8 +74,8 @@ def free_port(wanted: int = 0) -> int:
 
 
 def stop_on_terminate() -> None:
-    """Have SIGTERM end this process like an exit, so that the hosts it started are stopped."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    """Have SIGTERM end this process like Ctrl-C, so that the hosts it started are stopped."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 class Host(Client):

@@ -10,8 +10,8 @@ from .model import tim_model_of
 
 
 def class_conditioning(label: int) -> list:
-    """CONDITIONING of one label; it carries no text features, only a tensor of one zero in their place."""
-    return [[torch.zeros(1, 1, 1), {"tim_label": torch.tensor([label])}]]
+    """CONDITIONING of one label; in place of text features it has a single 1, which Zero Out turns into 0."""
+    return [[torch.ones(1, 1, 1), {"tim_label": torch.tensor([label])}]]
 
 
 class TiMClassConditioning(io.ComfyNode):

@@ -68,7 +68,9 @@ class TiMModel(comfy.model_base.BaseModel):
         if p.num_classes is not None:
             if kwargs.get("tim_label") is None:
                 raise ValueError("this TiM model knows classes, not text: connect TiM Class to its conditioning inputs")
-            return {"labels": comfy.conds.CONDRegular(check_label(kwargs["tim_label"], p.num_classes))}
+            label = check_label(kwargs["tim_label"], p.num_classes)
+            zeroed_out = not kwargs["cross_attn"].any()  # by Conditioning Zero Out: no class
+            return {"labels": comfy.conds.CONDRegular(torch.full_like(label, p.num_classes) if zeroed_out else label)}
         features = kwargs["cross_attn"]
         if features.shape[-1] != p.context_dim:
             raise ValueError(

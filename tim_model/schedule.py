@@ -62,6 +62,8 @@ def make_times(kind: str, steps: int, start: float = 1.0, end: float = 0.0, **op
         raise ValueError(f"schedule {kind!r}: expected one of {', '.join(SCHEDULES)}")
     if steps < 1 or steps != int(steps):
         raise ValueError(f"steps={steps}: expected a whole number from 1")
+    if not 0 <= end < start <= 1:
+        raise ValueError(f"start={start:g} and end={end:g}: expected 1 >= start > end >= 0")
     for name in ("shift", "std"):
         if not options.get(name, 1.0) > 0:
             raise ValueError(f"{name}={options[name]}: expected a number above 0")

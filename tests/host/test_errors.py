@@ -105,7 +105,7 @@ def test_bad_list_of_times(host, times):
 @pytest.mark.parametrize("ends", [{"start": 0.4, "end": 0.4}, {"start": 0.2, "end": 0.6}])
 def test_schedule_that_does_not_fall(host, ends):
     graph = {**class_model(), "sigmas": schedule(**ends), "sample": tim_sampler(sigmas=["sigmas", 0])}
-    refuses(host, graph, "TiMTransitionSchedule", "times", f"{ends['start']:g}")
+    refuses(host, graph, "TiMTransitionSchedule", f"start={ends['start']:g} and end={ends['end']:g}")
 
 
 FOREIGN_SIGMAS = {  # sigmas of another kind of model; the same backwards

@@ -212,3 +212,10 @@ def test_interruption(host):
     assert event.type == "execution_interrupted"
     assert time.monotonic() - interrupted < 10  # of the minute or so that all steps take
     assert len(host.images(host.run(pictures(tim_sampler(seed=22))))) == 1
+
+
+def test_zeroed_out_class_is_no_class(host):
+    """Conditioning Zero Out, the usual way to an empty negative."""
+    zeroed = node("ConditioningZeroOut", conditioning=["class", 0])
+    graph = {**class_model(), "zeroed": zeroed, "told": ksampler(), "sample": ksampler(negative=["zeroed", 0])}
+    assert torch.equal(run_latent(host, graph), run_latent(host, graph, "told"))

@@ -13,8 +13,8 @@ from comfy.ldm.ace.vae.autoencoder_dc import AutoencoderDC
 from torch import Tensor
 
 from ..tim_model.dcae import host_dcae_config
-from ..tim_model.files import CheckpointError, naming
-from ..tim_model.vae import check_layout, read_vae
+from ..tim_model.files import CheckpointError, check_layout, naming
+from ..tim_model.vae import read_vae
 
 TILE = 1024  # pixels: smaller tiles leave marks in even areas
 OVERLAP = 256  # pixels

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .files import CheckpointError, abbreviated, check_values, naming, read_state_dict, write_safetensors
+from .files import CheckpointError, abbreviated, check_layout, check_values, naming, read_state_dict, write_safetensors
 from .latents import LatentSpace, latent_space
 from .net import TiM
 from .params import TiMParams, layout_name
@@ -56,7 +56,7 @@ def read_checkpoint(path: str | os.PathLike, encoder_depth: int | None = None, v
         config = metadata_json(metadata, "config", {})
         check_config(config, params)
         params = replace(params, encoder_depth=config.get("encoder_depth") if encoder_depth is None else encoder_depth)
-        check_layout(state_dict, params)
+        check_layout(state_dict, TiM(params, device="meta"))
         check_values(state_dict, allow_meta=not values)
     return Checkpoint(params, state_dict, metadata)
 
@@ -137,18 +137,6 @@ def infer_params(shapes: Mapping[str, tuple[int, ...]]) -> TiMParams:
         z_dim=shape("projector.4.weight", 2)[0] if projector else None,
         projector_dim=shape("projector.0.weight", 2)[0] if projector else None,
     )
-
-
-def check_layout(state_dict: Mapping[str, Tensor], params: TiMParams) -> None:
-    """Raise CheckpointError unless names and shapes are exactly those of the network of `params`."""
-    expected = {name: value.shape for name, value in TiM(params, device="meta").state_dict().items()}
-    if missing := [name for name in expected if name not in state_dict]:
-        raise CheckpointError(f"lacks {len(missing)} of the expected {len(expected)} tensors: {abbreviated(missing)}")
-    if unexpected := [name for name in state_dict if name not in expected]:
-        raise CheckpointError(f"has {len(unexpected)} tensors that TiM does not: {abbreviated(unexpected)}")
-    for name, shape in expected.items():
-        if state_dict[name].shape != shape:
-            raise CheckpointError(f"{name} has shape {tuple(state_dict[name].shape)}, expected {tuple(shape)}")
 
 
 def check_config(config: Mapping[str, object], params: TiMParams) -> None:

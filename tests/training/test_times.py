@@ -1,0 +1,144 @@
+"""Draws are functions of (seed, step, row) alone; times follow the published distributions and roles."""
+
+from __future__ import annotations
+
+import math
+from statistics import NormalDist
+
+import pytest
+import torch
+
+from tim_model import TRANSPORTS
+from training.times import Draws, TimeSettings, draw_pairs, draw_times
+
+QUANTILES = torch.tensor([0.05, 0.25, 0.5, 0.75, 0.95])
+NORMAL = [NormalDist().inv_cdf(float(q)) for q in QUANTILES]
+EXPECTED = {
+    "ot_fm": [1 / (1 + math.exp(-1.6 * z)) for z in NORMAL],
+    "trigflow": [math.atan(math.exp(1.6 * z - 1)) for z in NORMAL],
+    "edm": [math.exp(1.2 * z - 1.2) for z in NORMAL],
+    "vp": QUANTILES.tolist(),
+    "ve": [0.02 * 5000**q for q in QUANTILES.tolist()],
+}
+
+NORMAL_VALUES = [[-0.7502814, 0.2644171], [0.1686396, 0.0478972]]
+UNIFORM_VALUES = [0.4694463, 0.7456494]
+
+
+def splits(n: int) -> list[list[range]]:
+    """One process, two with a slice each, two that take turns, and uneven parts."""
+    return [[range(n)], [range(n // 2), range(n // 2, n)], [range(0, n, 2), range(1, n, 2)], [range(3), range(3, n)]]
+
+
+@pytest.mark.parametrize("parts", splits(12))
+def test_split_of_the_batch_does_not_matter(parts):
+    """Bit for bit: noise, times, roles and dropout of a row are the same wherever it is computed."""
+    settings = TimeSettings(shift_base=16)
+
+    def of(rows):
+        draws = Draws(seed=3, step=7, rows=rows)
+        return draws.normal("noise", (2, 3)), *draw_times(draws, 12, settings, 64), draws.uniform("dropout")
+
+    whole = of(range(12))
+    for rows in parts:
+        for part, all_rows in zip(of(rows), whole, strict=True):
+            assert torch.equal(part, all_rows[list(rows)])
+
+
+@pytest.mark.parametrize("other", [Draws(1, 0, [0]), Draws(0, 1, [0]), Draws(0, 0, [1])])
+def test_seed_step_and_row_matter(other):
+    draws = Draws(0, 0, [0])
+    assert not torch.equal(draws.normal("noise", (8,)), other.normal("noise", (8,)))
+    assert torch.equal(draws.normal("noise", (8,)), Draws(0, 0, [0]).normal("noise", (8,)))
+
+
+def test_streams_differ():
+    draws = Draws(0, 0, range(4))
+    assert not (draws.uniform("dropout") == draws.uniform("split")).any()
+
+
+def test_values_stay_the_same():
+    """A resumed run goes on with the numbers of the first session, whatever the library versions."""
+    draws = Draws(seed=5, step=123, rows=[0, 77])
+    torch.testing.assert_close(draws.normal("noise", (2,)), torch.tensor(NORMAL_VALUES), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(draws.uniform("dropout"), torch.tensor(UNIFORM_VALUES), rtol=1e-6, atol=1e-6)
+
+
+def test_numbers_are_random():
+    """Rows and steps are independent: moments and correlations of many draws."""
+    z = torch.stack([Draws(0, step, range(64)).normal("noise", (16,)) for step in range(16)])
+    assert z.dtype == torch.float32
+    assert abs(float(z.mean())) < 0.03 and abs(float(z.std()) - 1) < 0.03
+    assert len(z.unique()) > 0.99 * z.numel(), "rows share numbers"
+    for a, b in [(z[1:], z[:-1]), (z[:, 1:], z[:, :-1]), (z[..., 1:], z[..., :-1])]:
+        assert abs(float((a * b).mean())) < 0.03
+    u = Draws(0, 0, range(2000)).uniform("dropout")
+    assert 0 <= float(u.min()) and float(u.max()) < 1 and abs(float((u < 0.1).float().mean()) - 0.1) < 0.025
+
+
+@pytest.mark.parametrize("name", TRANSPORTS)
+def test_published_distributions(name):
+    pairs = draw_pairs(Draws(0, 0, range(4000)), TimeSettings(name))
+    expected = torch.tensor(EXPECTED[name])
+    spread = (expected[-1] - expected[0]) / 20
+    for column in pairs.T:
+        assert ((column.quantile(QUANTILES) - expected).abs() < torch.maximum(spread, 0.1 * expected)).all()
+    assert abs(float(torch.corrcoef(pairs.T)[0, 1])) < 0.06
+
+
+def test_own_mean_and_spread():
+    pairs = draw_pairs(Draws(0, 0, range(4000)), TimeSettings(P_mean=-0.4, P_std=1.0))
+    assert abs(float(pairs.logit().mean()) + 0.4) < 0.05
+    assert abs(float(pairs.logit().std()) - 1) < 0.05
+
+
+@pytest.mark.parametrize("name", TRANSPORTS)
+def test_range_and_roles(name):
+    """Half of the global batch is r = t, the last tenth r = T_min, the rest the smaller of two draws."""
+    path, settings = TRANSPORTS[name], TimeSettings(name)
+    t, r = draw_times(Draws(0, 0, range(200)), 200, settings)
+    assert t.dtype == r.dtype == torch.float32 and t.shape == r.shape == (200,)
+    low = torch.tensor(path.T_min)
+    assert (low <= r).all() and (r <= t).all() and (t <= torch.tensor(path.T_max)).all()
+    assert torch.equal(r[:100], t[:100])
+    assert (r[180:] == low).all() and (t[180:] > low).all()
+    free = r[100:180]
+    assert (free < t[100:180]).all() and (free > low).float().mean() > 0.9
+    pairs = draw_pairs(Draws(0, 0, range(200)), settings).clamp(path.T_min, path.T_max)
+    assert torch.equal(t, pairs.amax(dim=1)) and torch.equal(free, pairs.amin(dim=1)[100:180])
+
+
+def test_ratios():
+    t, r = draw_times(Draws(0, 0, range(10)), 10, TimeSettings(diffusion_ratio=0.0, consistency_ratio=0.0))
+    assert (r < t).all() and (r > 0).all()
+    t, r = draw_times(Draws(0, 0, range(10)), 10, TimeSettings(diffusion_ratio=1.0, consistency_ratio=0.0))
+    assert torch.equal(t, r)
+
+
+def test_shift_by_resolution():
+    """Four times the tokens: the noise-to-signal ratio t / (1 - t) of every draw doubles (arXiv 2403.03206)."""
+    draws, settings = Draws(0, 0, range(20)), TimeSettings(shift_base=64)
+    plain, shifted = (torch.stack(draw_times(draws, 20, settings, tokens))[:, :18] for tokens in (64, 256))
+    torch.testing.assert_close(plain, torch.stack(draw_times(draws, 20))[:, :18])
+    torch.testing.assert_close(shifted / (1 - shifted), 2 * plain / (1 - plain), rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"transport": "ddpm"}, "transport 'ddpm': expected one of"),
+        ({"diffusion_ratio": 0.95}, "diffusion_ratio=0.95 and consistency_ratio=0.1: expected shares"),
+        ({"consistency_ratio": -0.1}, "consistency_ratio=-0.1"),
+        ({"P_std": 0.0}, "P_std=0.0: expected a number above 0"),
+        ({"shift_base": 0}, "shift_base=0: expected a number of tokens"),
+        ({"shift_base": 64, "transport": "edm"}, "shift_base=64: expected a number of tokens from 1, on ot_fm only"),
+    ],
+)
+def test_refusals(options, message):
+    with pytest.raises(ValueError, match=message):
+        TimeSettings(**options)
+
+
+def test_shift_needs_the_size():
+    with pytest.raises(ValueError, match="shift_base=64 needs the number of tokens"):
+        draw_times(Draws(0, 0, [0]), 1, TimeSettings(shift_base=64))

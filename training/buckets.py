@@ -1,0 +1,63 @@
+"""Native-resolution buckets, and the order of an epoch as a pure function of (seed, epoch)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+Size = tuple[int, int]  # (width, height) in pixels
+
+
+def bucket_size(width: int, height: int, unit: int, resolution: int, max_aspect: float, square: bool = False) -> Size:
+    """The size at which a picture is trained: its own, scaled down to the area limit and floored to whole tokens.
+
+    Pictures are never enlarged.
+
+    Args:
+        unit: pixels per token and side, the VAE's ratio times the patch size.
+        resolution: the area limit is resolution**2 pixels.
+        max_aspect: longest allowed side over the shorter one.
+        square: every picture becomes resolution x resolution, and smaller ones are refused.
+
+    Raises:
+        ValueError: too small or too long, in words that follow the file's name.
+    """
+    least = resolution if square else unit
+    if min(width, height) < least:
+        raise ValueError(f"is too small: {width}x{height}, expected at least {least} pixels a side")
+    if square:
+        return resolution, resolution
+    if max(width, height) > max_aspect * min(width, height):
+        raise ValueError(f"is too long: {width}x{height}, expected an aspect of at most {max_aspect:g}")
+    scale = min(1.0, resolution / math.sqrt(width * height))
+    return max(unit, int(width * scale) // unit * unit), max(unit, int(height * scale) // unit * unit)
+
+
+def epoch_batches(buckets: Sequence[Size], batch_size: int, seed: int, epoch: int) -> list[list[int]]:
+    """All samples once, shuffled, in batches of one bucket each; the last batch of a bucket may be smaller.
+
+    Args:
+        buckets: the bucket of each sample.
+
+    Returns:
+        indices into `buckets`, as many batches in every epoch.
+    """
+    random = np.random.default_rng([seed, epoch])
+    members: dict[Size, list[int]] = {}
+    for i in random.permutation(len(buckets)).tolist():
+        members.setdefault(buckets[i], []).append(i)
+    batches = [m[k : k + batch_size] for _, m in sorted(members.items()) for k in range(0, len(m), batch_size)]
+    return [batches[k] for k in random.permutation(len(batches)).tolist()]
+
+
+def own_slice(batch: Sequence[int], rank: int, world: int) -> range:
+    """The positions in a global batch that one of `world` processes works on: contiguous, as even as possible."""
+    n = len(batch)
+    return range(n * rank // world, n * (rank + 1) // world)
+
+
+def held_out(count: int, wanted: int, seed: int) -> list[int]:
+    """`wanted` of `count` samples that are never trained on, the same ones for the same seed, in rising order."""
+    return sorted(np.random.default_rng([seed, 0x7E57]).permutation(count)[:wanted].tolist())

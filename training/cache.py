@@ -1,0 +1,154 @@
+"""What is kept on disk between runs, keyed by content: the check of each file, latents and text features."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from safetensors.torch import load_file
+from torch import Tensor
+
+from tim_model.files import CheckpointError, atomic, one_line, write_safetensors
+
+from .images import read_image
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What is known of one file: its content, its size, and what is wrong with it.
+
+    `width` and `height` are upright pixels of an image, or cells of a latent, which also has `channels` and a `label`.
+    """
+
+    digest: str
+    width: int = 0
+    height: int = 0
+    channels: int = 3
+    label: int | None = None
+    problem: str = ""
+
+
+class Inspections:
+    """The inspections of all files of a folder; files that have not changed since are not read again.
+
+    Args:
+        inspect: reads one file.
+        folder: what names are relative to.
+        index: JSON file to remember them in; None remembers nothing.
+    """
+
+    def __init__(self, inspect: Callable[[Path], Inspection], folder: Path, index: Path | None):
+        self.inspect = inspect
+        self.folder = folder
+        self.index = index
+        self.known = read_index(index)
+
+    def __call__(self, path: Path) -> Inspection:
+        status = path.stat()
+        name, version = path.relative_to(self.folder).as_posix(), [status.st_size, status.st_mtime_ns]
+        found = self.known.get(name)
+        if found is None or found["version"] != version:
+            found = self.known[name] = {"version": version, **asdict(self.inspect(path))}
+        return Inspection(**{key: value for key, value in found.items() if key != "version"})
+
+    def save(self) -> None:
+        """Write the index, whole or not at all."""
+        if self.index is not None:
+            self.index.parent.mkdir(parents=True, exist_ok=True)
+            with atomic(self.index) as temporary:
+                temporary.write_text(json.dumps(self.known), encoding="utf-8")
+
+
+def read_index(path: Path | None) -> dict[str, dict]:
+    """What an index holds; {} where there is none or it is damaged: it can be made again."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8")) if path is not None else {}
+        valid = isinstance(content, dict) and all({"version", "digest"} <= entry.keys() for entry in content.values())
+    except (OSError, ValueError, AttributeError):
+        return {}
+    return content if valid else {}
+
+
+def inspect_image(path: Path) -> Inspection:
+    """Read and decode an image file."""
+    digest = hash_file(path)
+    try:
+        image = read_image(path)
+    except ValueError as error:
+        return Inspection(digest, problem=str(error))
+    return Inspection(digest, *image.size)
+
+
+def inspect_latent(path: Path) -> Inspection:
+    """Read a file of the released class-latent layout: `latent` (2,C,H,W), original and mirrored, and `label`."""
+    digest = hash_file(path)
+    try:
+        tensors = load_file(path)
+    except Exception as error:  # noqa: BLE001, safetensors and the system raise many kinds
+        return Inspection(digest, problem=f"is no whole safetensors file ({one_line(error)})")
+    latent, label = tensors.get("latent"), tensors.get("label")
+    if latent is None or label is None:
+        return Inspection(digest, problem=f"holds {', '.join(tensors) or 'nothing'}, expected latent and label")
+    if latent.ndim != 4 or len(latent) != 2 or not latent.is_floating_point():
+        return Inspection(digest, problem=f"has a latent of shape {tuple(latent.shape)}, expected (2, C, H, W)")
+    if label.numel() != 1 or label.is_floating_point() or int(label) < 0:
+        return Inspection(digest, problem=f"has the label {label.tolist()}, expected one whole number from 0")
+    if not latent.isfinite().all():
+        return Inspection(digest, problem="holds NaN or infinite latents")
+    _, channels, height, width = latent.shape
+    return Inspection(digest, width, height, channels, int(label))
+
+
+class TensorCache:
+    """Tensors on disk, one file each, by a key of everything that they depend on."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def path(self, key: str) -> Path:
+        return self.folder / key[:2] / f"{key}.safetensors"
+
+    def __contains__(self, key: str) -> bool:
+        return self.path(key).is_file()
+
+    def get(self, key: str) -> Tensor:
+        """The tensor under a key.
+
+        Raises:
+            ValueError: the file is missing or damaged.
+        """
+        try:
+            return load_file(self.path(key))["value"]
+        except Exception as error:  # noqa: BLE001, safetensors and the system raise many kinds
+            raise ValueError(f"{self.path(key)}: cannot be read ({error}); delete it and start again") from None
+
+    def put(self, key: str, value: Tensor) -> None:
+        """Write a tensor, whole or not at all."""
+        self.path(key).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            write_safetensors({"value": value.detach().cpu().contiguous()}, self.path(key), {})
+        except OSError as error:
+            raise CheckpointError(f"{self.path(key)}: cannot be written ({error}); free some space") from None
+
+
+def cache_key(*parts: object) -> str:
+    """The key of what depends on `parts` alone."""
+    return hashlib.sha256(json.dumps([str(part) for part in parts]).encode()).hexdigest()[:32]
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file's content."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def hash_model(path: Path) -> str:
+    """Of a model file, or of all files in a model's folder."""
+    files = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
+    return cache_key(*(f"{p.name if path.is_dir() else ''} {hash_file(p)}" for p in files))

@@ -1,0 +1,48 @@
+"""Exponential moving average of the weights, the network that is sampled from and published."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+import torch
+from torch import nn
+
+
+class EMA:
+    """The average of all parameters, kept in float32 as a network of its own.
+
+    Args:
+        net: the trained network, not wrapped by anything; its weights are where the average starts.
+        decay: share of the average that an update keeps, 0.9999 as published.
+        warmup: keep less in the first updates, min(decay, (1 + n) / (10 + n)) after n of them.
+
+    Raises:
+        ValueError: decay outside [0, 1].
+    """
+
+    def __init__(self, net: nn.Module, decay: float = 0.9999, warmup: bool = True):
+        if not 0 <= decay <= 1:
+            raise ValueError(f"decay={decay}: expected a number between 0 and 1, 0.9999 as published")
+        self.net = deepcopy(net).float().requires_grad_(False).eval()
+        self.decay, self.warmup, self.updates = decay, warmup, 0
+
+    def next_decay(self) -> float:
+        """The share of the average that the next update keeps."""
+        return min(self.decay, (1 + self.updates) / (10 + self.updates)) if self.warmup else self.decay
+
+    @torch.no_grad()
+    def update(self, net: nn.Module) -> None:
+        """Move the average towards the weights of `net`."""
+        weight = 1 - self.next_decay()
+        for average, value in zip(self.net.parameters(), net.parameters(), strict=True):
+            average.lerp_(value.to(average), weight)
+        self.updates += 1
+
+    def state_dict(self) -> dict[str, object]:
+        """The weights, not copied, and how many updates made them."""
+        return {"net": self.net.state_dict(), "updates": self.updates}
+
+    def load_state_dict(self, state: dict[str, object]) -> None:
+        """Go on from a `state_dict`."""
+        self.net.load_state_dict(state["net"])
+        self.updates = state["updates"]

@@ -1,0 +1,70 @@
+"""Weights out of the state of a run: python -m training.export STATE OUT [--raw]"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from tim_model import TiM, TiMParams, save_checkpoint
+from tim_model.files import CheckpointError, check_target, naming, write_safetensors
+
+from .lora import add_lora, lora_state_dict
+from .state import States, read_state
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; returns the exit status. What cannot be done is one line on stderr."""
+    parser = argparse.ArgumentParser(prog="python -m training.export", description=__doc__)
+    parser.add_argument("state", type=Path, help="a state (step-N.pt), or a run folder for its newest one")
+    parser.add_argument("out", type=Path, help="the .safetensors file to write")
+    parser.add_argument("--raw", action="store_true", help="the weights as trained, not their average (EMA)")
+    arguments = parser.parse_args(argv)
+    try:
+        if arguments.out.suffix != ".safetensors":
+            raise ValueError(f"{arguments.out}: expected a name that ends in .safetensors")
+        check_target(arguments.out)
+        state = read_state(find_state(arguments.state))
+        write_weights(state, arguments.out, "raw" if arguments.raw else "ema")
+    except (ValueError, OSError, RuntimeError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    print(f"wrote {arguments.out}")
+    return 0
+
+
+def find_state(path: Path) -> Path:
+    """The state that a path names; for a run folder, the newest one in it."""
+    if not path.is_dir():
+        return path
+    newest = States(path / "states", 1, 0).newest()
+    if newest is None:
+        raise CheckpointError(f"{path}: holds no states, expected a run folder with states/step-N.pt")
+    return newest
+
+
+def write_weights(state: dict, out: Path, kind: str) -> Path:
+    """Write a state's weights: a network in the released layout, or a LoRA in the names that ComfyUI reads.
+
+    Args:
+        kind: "ema" or "raw".
+    """
+    with naming(f"state of step {state['step']}"):
+        net = build_trained(state, state["ema"]["net"] if kind == "ema" else state["net"])
+    metadata = {**state["metadata"], "step": str(state["step"]), "weights": kind}
+    if state["lora"]["rank"]:
+        write_safetensors({k: v.contiguous() for k, v in lora_state_dict(net).items()}, out, metadata)
+    else:
+        save_checkpoint(net, out, metadata=metadata)
+    return out
+
+
+def build_trained(state: dict, weights: dict) -> TiM:
+    """The network of a state's weights, without its REPA head; with LoRA, one that has the updates alone."""
+    params = TiMParams(**state["params"]).without_projector()
+    net = TiM(params, device="meta")
+    if state["lora"]["rank"]:
+        add_lora(net, state["lora"]["rank"], state["lora"]["alpha"])
+    known = {name: value for name, value in weights.items() if not name.startswith("projector.")}
+    net.load_state_dict(known, strict=not state["lora"]["rank"], assign=True)
+    return net

@@ -1,0 +1,133 @@
+"""Numbers of a run: a CSV file, TensorBoard and wandb, all of which continue where a resumed run does."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+from PIL import Image
+from torch import Tensor
+
+from tim_model.files import atomic
+
+from .data import Batch
+from .engine import Engine
+from .loss import LossOutput
+
+# `loss` is what is minimized; the adaptive weight keeps it near 1, so that `denoising_loss` is the one to watch
+COLUMNS = (
+    "step", "epoch", "loss", "denoising_loss", "proj_loss", "grad_norm", "lr", "samples_per_second", "minutes",
+    "memory_gib", "held_out_loss",
+)  # fmt: skip
+
+
+class Meter:
+    """Sums of what steps report, from one log line to the next."""
+
+    def __init__(self):
+        self.reset()
+
+    def reset(self) -> None:
+        self.sums: dict[str, float | Tensor] = {}
+        self.steps, self.last = 0, {}
+
+    def add(self, out: LossOutput, batch: Batch) -> None:
+        """One pass: its losses are weighed by its samples; nothing waits for the device."""
+        values = {"loss": out.weighted_loss, "denoising_loss": out.denoising_loss.mean(), "proj_loss": out.proj_loss}
+        for name, value in values.items():
+            self.sums[name] = self.sums.get(name, 0) + value.detach().float() * batch.count
+        self.sums["samples"] = self.sums.get("samples", 0) + batch.count
+
+    def end_step(self, grad_norm: float, lr: float, seconds: float) -> None:
+        self.steps += 1
+        self.sums["seconds"] = self.sums.get("seconds", 0) + seconds
+        self.last = {"grad_norm": grad_norm, "lr": lr}
+
+    def take(self, engine: Engine) -> dict[str, float]:
+        """Means over all processes since the last call, which starts anew."""
+        names = ("loss", "denoising_loss", "proj_loss", "samples")
+        total = dict(zip(names, engine.sum([self.sums[name] for name in names]), strict=True))
+        samples = total.pop("samples")
+        values = {name: value / samples for name, value in total.items()}
+        values |= self.last | {"samples_per_second": samples / self.sums["seconds"], "memory_gib": engine.memory_gib()}
+        self.reset()
+        return values
+
+
+class Logs:
+    """Writes what a run reports; for the main process alone.
+
+    Args:
+        folder: of the run.
+        step: the run goes on behind this one; what was logged of later steps, before it was killed, is dropped.
+        tensorboard: where it is not installed, a line says so.
+        wandb: a project, "" for none.
+    """
+
+    def __init__(self, folder: Path, step: int, tensorboard: bool, wandb: str = "", config: Mapping | None = None):
+        self.csv = folder / "log.csv"
+        cut_csv(self.csv, step)
+        self.board = open_tensorboard(folder / "tensorboard", step) if tensorboard else None
+        self.wandb = open_wandb(folder, wandb, config) if wandb else None
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Report some of `COLUMNS`."""
+        with open(self.csv, "a", newline="", encoding="utf-8") as file:
+            csv.DictWriter(file, COLUMNS).writerow({"step": step, **values})
+        for name, value in values.items():
+            if self.board is not None:
+                self.board.add_scalar(name, value, step)
+        if self.wandb is not None:
+            self.wandb.log(dict(values), step=step)
+
+    def picture(self, step: int, picture: Image.Image) -> None:
+        """Report a sample sheet."""
+        if self.board is not None:
+            import numpy as np
+
+            self.board.add_image("samples", np.asarray(picture), step, dataformats="HWC")
+
+    def close(self) -> None:
+        if self.board is not None:
+            self.board.close()
+        if self.wandb is not None:
+            self.wandb.finish()
+
+
+def cut_csv(path: Path, step: int) -> None:
+    """Leave the header and whole rows up to `step`."""
+    kept = [row for row in read_csv(path) if int(row["step"]) <= step]
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", restval="")
+    writer.writeheader()
+    writer.writerows(kept)
+    with atomic(path) as temporary:
+        temporary.write_text(text.getvalue(), encoding="utf-8", newline="")
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """The whole rows of a log; one that a kill cut short is left out."""
+    if not path.is_file():
+        return []
+    with open(path, newline="", encoding="utf-8") as file:
+        return [row for row in csv.DictReader(file) if row["step"].isdecimal() and None not in row.values()]
+
+
+def open_tensorboard(folder: Path, step: int):
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        print("TensorBoard is not installed (pip install tensorboard): numbers go to log.csv alone")
+        return None
+    return SummaryWriter(str(folder), purge_step=step + 1)
+
+
+def open_wandb(folder: Path, project: str, config: Mapping | None):
+    try:
+        import wandb
+    except ImportError:
+        print("wandb is not installed (pip install wandb): numbers go to log.csv")
+        return None
+    return wandb.init(project=project, dir=str(folder), id=folder.name, resume="allow", config=dict(config or {}))

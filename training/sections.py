@@ -1,0 +1,144 @@
+"""Everything that a training run can be told, section by section, with the defaults."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The network: a published architecture, sizes of your own, or a checkpoint to go on from."""
+
+    preset: str = ""  # a name in tim_model.OFFICIAL
+    checkpoint: str = ""  # start from these weights; the architecture is theirs
+    patch_size: int = 1
+    hidden_size: int = 384
+    depth: int = 12
+    num_heads: int = 6
+    vae: str = ""  # file or folder; pixels and ready-made latents need none
+    text_encoder: str = ""  # folder of google/gemma-3-1b-it or a packed file, for captions
+    lora_rank: int = 0  # 0 trains all weights
+    lora_alpha: float = 16.0
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where the samples lie and how they become batches."""
+
+    path: str = ""
+    batch_size: int = 256  # samples of one optimizer step, all processes and passes together
+    resolution: int = 256  # buckets hold at most resolution**2 pixels
+    max_aspect: float = 2.0
+    square: bool = False  # crop every picture to resolution x resolution
+    mirror: bool = False  # add a mirrored copy of every sample
+    dropout: float = 0.1  # share of samples without caption or class, which guidance relies on
+    held_out: int = 0  # samples kept for the held-out loss
+    class_names: list[str] = field(default_factory=list)  # in the order of the labels
+    on_problem: Literal["skip", "stop"] = "skip"  # what to do about files that cannot be used
+    cache: str = "runs/cache"  # latents, text features and checks of files
+    workers: int = 2  # threads that read ahead; 0 reads in the loop itself
+
+
+@dataclass(frozen=True)
+class ObjectiveConfig:
+    """What the network is trained towards; symbols as in the paper, see `ObjectiveSettings` and `TimeSettings`."""
+
+    name: Literal["tim", "flow_matching", "meanflow", "split_meanflow"] = "tim"
+    transport: str = "ot_fm"
+    derivative: Literal["dde", "jvp"] = "dde"
+    epsilon: float = 0.005
+    batched: bool = True  # both passes of dde as one, faster for more memory
+    cosine: bool = True
+    power: float = 1.0  # of the adaptive weight of meanflow and split_meanflow
+    P_mean: float | None = None  # of the times; the transport's own where not set
+    P_std: float | None = None
+    diffusion_ratio: float = 0.5  # share of a batch with r = t
+    consistency_ratio: float = 0.1  # share with r = 0
+    shift_base: int | None = None  # tokens of the size whose times are not shifted
+    guided: bool = False  # the guidance-enhanced target, with the four numbers below
+    w_gt: float = 1.0
+    w_cond: float = 0.75
+    w_start: float = 0.3
+    w_end: float = 0.8
+    repa: str = ""  # a model of timm whose features the network also learns
+    repa_weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """AdamW and its schedule."""
+
+    lr: float = 1e-4
+    lr_batch: int = 0  # the batch that lr is meant for, scaled linearly to data.batch_size; 0 takes lr as it is
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.95])
+    weight_decay: float = 0.01
+    eps: float = 1e-6
+    clip: float = 1.0  # norm that gradients are clipped to
+    schedule: Literal["constant", "cosine"] = "constant"
+    warmup: int = 0  # steps
+    accumulation: int = 1  # passes that each process splits its share of a batch into
+
+
+@dataclass(frozen=True)
+class EMAConfig:
+    """The average of the weights that is sampled from and exported."""
+
+    decay: float = 0.9999
+    warmup: bool = True
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """The sample sheet: each prompt (or class) and seed at each number of steps."""
+
+    every: int = 1000  # steps; 0 for none
+    prompts: list[str] = field(default_factory=list)  # of a text model
+    classes: list[str] = field(default_factory=list)  # numbers or names; the first ten where there are none
+    steps: list[int] = field(default_factory=lambda: [1, 4, 16])
+    cfg: float = 1.0
+    seed: int = 0
+    size: list[int] = field(default_factory=list)  # width and height; that of the largest bucket where empty
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    """States of the run, from which it resumes, and the weights that come out."""
+
+    every: int = 1000  # steps
+    keep_last: int = 2
+    keep_every: int = 0  # keep those at multiples of this too; 0 for none
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Length, place and machinery of the run."""
+
+    folder: str = "runs/tim"
+    steps: int = 100000
+    max_minutes: float = 0.0  # of training, all sessions together; 0 for no limit
+    seed: int = 0
+    precision: Literal["fp32", "bf16", "fp16"] = "bf16"  # of autocast; weights are float32
+    cpu: bool = False
+    gradient_checkpointing: bool = False
+    compile: bool = False
+    log_every: int = 10
+    validate_every: int = 1000  # steps; needs data.held_out
+    max_nonfinite: int = 10  # steps in a row without a finite gradient before the run stops
+    tensorboard: bool = True
+    wandb: str = ""  # project, where wandb is installed
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that makes a run."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    ema: EMAConfig = field(default_factory=EMAConfig)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+    resume: str = "auto"  # "auto" goes on from the newest state in the run folder, "none" wants a fresh one

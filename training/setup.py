@@ -1,0 +1,169 @@
+"""From a config to the parts of a run: latent space, data and network, each checked against the others."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tim_model import OFFICIAL, TiM, TiMParams, load_vae
+from tim_model.checkpoint import Checkpoint, read_checkpoint
+from tim_model.latents import LATENT_SPACES, LatentSpace, latent_space
+from tim_model.text_files import read_text_encoder_files
+
+from .cache import TensorCache
+from .config import ConfigError
+from .data import Data
+from .datasets import Dataset, open_dataset
+from .encode import Latents, TextFeatures
+from .repa import ImageEncoder
+from .sections import Config
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a run is made of, before any weight is on a device."""
+
+    params: TiMParams
+    space: LatentSpace
+    dataset: Dataset
+    data: Data
+    checkpoint: Checkpoint | None  # whose weights the run starts from
+
+    @property
+    def class_names(self) -> list[str]:
+        told = self.checkpoint.class_names if self.checkpoint else []
+        return self.dataset.class_names or told
+
+    def metadata(self, config: Config) -> dict[str, str]:
+        """What the files of weights say about where they come from."""
+        known = LATENT_SPACES.get(self.space.channels) == self.space
+        space = {"ratio": self.space.ratio, "scaling_factor": self.space.scaling_factor}
+        return {
+            "objective": config.objective.name,
+            "transport": config.objective.transport,
+            "data_hash": self.dataset.digest(),
+            **({} if known else {"latent_space": json.dumps(space)}),
+            **({"class_names": json.dumps(self.class_names)} if self.class_names else {}),
+        }
+
+
+def build_parts(config: Config, write: bool = True) -> Parts:
+    """Read and check everything that the run is made of.
+
+    Args:
+        write: whether the checks of files are remembered on disk.
+
+    Raises:
+        ValueError: something missing or contradictory, in one line.
+    """
+    checkpoint = read_checkpoint(config.model.checkpoint) if config.model.checkpoint else None
+    vae = vae_space(config.model.vae) if config.model.vae else None
+    index = Path(config.data.cache) / "files.json" if write else None
+    patch_size = base_params(config, checkpoint).patch_size
+    dataset = open_dataset(config.data, vae.ratio if vae else 1, patch_size, index)
+    space = data_space(dataset, vae, checkpoint)
+    params = network_params(config, checkpoint, dataset, space)
+    cache = TensorCache(Path(config.data.cache))
+    text = TextFeatures(config.model.text_encoder, cache) if params.context_dim else None
+    latents = Latents(dataset, "" if dataset.latent else config.model.vae, cache)
+    return Parts(params, space, dataset, Data(config, dataset, latents, text, params.num_classes), checkpoint)
+
+
+def vae_space(path: str) -> LatentSpace:
+    vae = load_vae(path)
+    return LatentSpace(vae.channels, vae.ratio, vae.scaling_factor)
+
+
+def data_space(dataset: Dataset, vae: LatentSpace | None, checkpoint: Checkpoint | None) -> LatentSpace:
+    """Where the clean states of a dataset live: ready-made latents, those of a VAE, or pixels."""
+    if not dataset.latent:
+        return vae or LATENT_SPACES[3]
+    if vae and vae.channels != dataset.channels:
+        raise ConfigError(f"model.vae: makes {vae.channels} channels, the latents in data.path have {dataset.channels}")
+    return vae or (checkpoint.latent_space if checkpoint else latent_space(dataset.channels))
+
+
+def base_params(config: Config, checkpoint: Checkpoint | None) -> TiMParams:
+    """The architecture as far as the config tells; channels and condition are the data's, filled in later."""
+    if checkpoint is not None:
+        return checkpoint.params
+    if config.model.preset:
+        return OFFICIAL[config.model.preset]
+    m = config.model
+    return TiMParams(
+        in_channels=3, patch_size=m.patch_size, hidden_size=m.hidden_size, depth=m.depth, num_heads=m.num_heads,
+        mlp_hidden=8 * m.hidden_size // 3, adaln_hidden=m.hidden_size // 3, num_classes=1,
+    )  # fmt: skip
+
+
+def network_params(config: Config, checkpoint: Checkpoint | None, dataset: Dataset, space: LatentSpace) -> TiMParams:
+    """The network for a dataset; ConfigError where the two don't fit."""
+    base = base_params(config, checkpoint).without_projector()
+    told = checkpoint is not None or bool(config.model.preset)
+    if told and base.in_channels != space.channels:
+        wanted = "a VAE that makes them, such as the published one, in model.vae" if space.ratio == 1 else "as many"
+        raise ConfigError(f"the model has {base.in_channels} channels, the data {space.channels}: expected {wanted}")
+    if told and (base.context_dim is not None) != dataset.captioned:
+        kinds = ("captions", "classes") if base.context_dim else ("classes", "captions")
+        raise ConfigError("data.path={}: the model is for {}, the data has {}".format(config.data.path, *kinds))
+    condition = {"context_dim": None, "num_classes": None}
+    if dataset.captioned:
+        condition["context_dim"] = text_width(config)
+    else:
+        condition["num_classes"] = dataset.num_classes
+    if checkpoint is not None:
+        condition = checkpoint_condition(base, condition)
+    return replace(base, in_channels=space.channels, **condition, **projector(config), encoder_depth=None)
+
+
+def text_width(config: Config) -> int:
+    """The width of the text encoder's features."""
+    if not config.model.text_encoder:
+        raise ConfigError(
+            "model.text_encoder: is not set, but the data has captions; expected a folder of google/gemma-3-1b-it or a "
+            "packed file"
+        )
+    return read_text_encoder_files(config.model.text_encoder).config["hidden_size"]
+
+
+def checkpoint_condition(params: TiMParams, found: dict[str, int | None]) -> dict[str, int | None]:
+    """A checkpoint keeps its own condition, if the data's fits."""
+    own = {"context_dim": params.context_dim, "num_classes": params.num_classes}
+    if found["context_dim"] != own["context_dim"]:
+        raise ConfigError(
+            f"model.text_encoder: has {found['context_dim']} features, the checkpoint expects {own['context_dim']}"
+        )
+    if (found["num_classes"] or 0) > (own["num_classes"] or 0):
+        raise ConfigError(f"data.path: has {found['num_classes']} classes, the checkpoint knows {own['num_classes']}")
+    return own
+
+
+def projector(config: Config) -> dict[str, int]:
+    """The REPA head, where there is one to train."""
+    if not config.objective.repa:
+        return {}
+    return {"z_dim": ImageEncoder(config.objective.repa, pretrained=False).z_dim, "projector_dim": 2048}
+
+
+def build_net(parts: Parts) -> TiM:
+    """The network in float32 on the CPU: fresh weights, the same for the same seed, or those of the checkpoint."""
+    net = TiM(parts.params)
+    net.init_weights()
+    if parts.checkpoint is not None:
+        weights = {name: value.float() for name, value in parts.checkpoint.state_dict.items()}
+        known = net.state_dict()
+        # a REPA head that the file lacks starts afresh; one that this run does not train is left out
+        net.load_state_dict({**known, **{name: value for name, value in weights.items() if name in known}})
+    return net
+
+
+def describe(parts: Parts) -> str:
+    """The size of the network, in one line."""
+    p = parts.params
+    count = sum(value.numel() for value in TiM(p, device="meta").parameters())
+    condition = f"text features of width {p.context_dim}" if p.context_dim else f"{p.num_classes} classes"
+    return (
+        f"model: {count / 1e6:.2f}M parameters, hidden {p.hidden_size}, depth {p.depth}, heads {p.num_heads}, "
+        f"patch {p.patch_size}, {p.in_channels} channels at 1/{parts.space.ratio}, {condition}"
+    )

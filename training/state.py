@@ -1,0 +1,89 @@
+"""States of a run on disk: whole or not there, the newest few and every M-th kept, read without running any code."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import torch
+
+from tim_model.files import CheckpointError, atomic, one_line
+
+FORMAT = 1
+NAME = re.compile(r"step-(\d{8})\.pt")
+DAMAGED = (RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, AttributeError)
+
+
+class States:
+    """The states in a folder, named by their step.
+
+    Args:
+        keep_last: how many of the newest are kept.
+        keep_every: those at multiples of this are kept too; 0 for none.
+    """
+
+    def __init__(self, folder: Path, keep_last: int, keep_every: int):
+        self.folder = folder
+        self.keep_last = keep_last
+        self.keep_every = keep_every
+
+    def steps(self) -> list[int]:
+        """The steps of all states, rising."""
+        names = (NAME.fullmatch(path.name) for path in self.folder.glob("step-*.pt"))
+        return sorted(int(match[1]) for match in names if match)
+
+    def path(self, step: int) -> Path:
+        return self.folder / f"step-{step:08d}.pt"
+
+    def newest(self) -> Path | None:
+        steps = self.steps()
+        return self.path(steps[-1]) if steps else None
+
+    def save(self, state: dict) -> Path:
+        """Write the state of `state["step"]`, whole or not at all, and remove those that need not be kept.
+
+        Raises:
+            CheckpointError: it cannot be written, as on a full disk; older states are still there.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.remove_leftovers()
+        path = self.path(state["step"])
+        try:
+            with atomic(path) as temporary:
+                torch.save({"format": FORMAT, **state}, temporary)
+        except (OSError, RuntimeError) as error:
+            good = self.newest()
+            advice = f"the newest whole state is {good}" if good else "there is no older state"
+            raise CheckpointError(f"{path}: cannot be written ({one_line(error)}); free some space; {advice}") from None
+        self.prune()
+        return path
+
+    def prune(self) -> None:
+        steps = self.steps()
+        for step in steps[: -self.keep_last]:
+            if not (self.keep_every and step % self.keep_every == 0):
+                self.path(step).unlink()
+
+    def remove_leftovers(self) -> None:
+        """Half-written files of runs that were killed."""
+        for path in self.folder.glob(".step-*.tmp"):
+            path.unlink(missing_ok=True)
+
+
+def read_state(path: Path) -> dict:
+    """A state, on the CPU.
+
+    Raises:
+        CheckpointError: no such file, damaged, or something else.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such state")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except DAMAGED as error:
+        raise CheckpointError(f"{path}: is no whole state ({one_line(error)}); delete it and resume again") from None
+    except Exception as error:  # noqa: BLE001, pickle.UnpicklingError and its kin
+        raise CheckpointError(f"{path}: is no state of a training run ({one_line(error)})") from None
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise CheckpointError(f"{path}: is no state of a training run, expected one that training.train wrote")
+    return state

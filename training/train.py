@@ -1,0 +1,54 @@
+"""Train TiM: python -m training.train RECIPE.yaml [key=value ...] [--dry-run]
+
+Several processes: torchrun --nproc_per_node N -m training.train RECIPE.yaml, or accelerate launch -m training.train.
+The same command goes on where a run was stopped or killed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+
+from tim_model.files import one_line
+
+from .config import load_config, to_yaml
+from .run import Run
+from .sections import Config
+from .setup import build_parts, describe
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; returns the exit status. What cannot be done is one line on stderr."""
+    parser = argparse.ArgumentParser(prog="python -m training.train", description=__doc__.splitlines()[0])
+    parser.add_argument("recipe", type=Path, help="a .yaml file, such as those in training/recipes")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="such as optimizer.lr=1e-3 data.path=photos")
+    parser.add_argument("--dry-run", action="store_true", help="print config, data and model size, and touch nothing")
+    arguments = parser.parse_intermixed_args(argv)
+    try:
+        config = load_config(arguments.recipe, arguments.overrides)
+        if arguments.dry_run:
+            dry_run(config)
+            return 0
+        return Run(config).train()
+    except torch.OutOfMemoryError as error:
+        advice = "raise optimizer.accumulation, or set run.gradient_checkpointing=true; the same command goes on"
+        print(f"error: {one_line(error)}; {advice}", file=sys.stderr)
+    except (ValueError, OSError, RuntimeError, ImportError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    return 1
+
+
+def dry_run(config: Config) -> None:
+    """Print what a run would do."""
+    parts = build_parts(config, write=False)
+    print(to_yaml(config))
+    print(parts.dataset.table())
+    print(f"held out: {len(parts.data.held_out)}, steps an epoch: {parts.data.batches_per_epoch}")
+    print(describe(parts))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

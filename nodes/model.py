@@ -153,7 +153,8 @@ def load_model(path: str | os.PathLike, dtype: torch.dtype | None = None, disabl
     patcher_class = plain if disable_dynamic else getattr(comfy.model_patcher, "CoreModelPatcher", plain)
     offload_device = comfy.model_management.unet_offload_device()
     patcher = patcher_class(model, comfy.model_management.get_torch_device(), offload_device)
-    model.to(offload_device)
+    if not comfy.model_management.is_device_cpu(offload_device):
+        model.to(offload_device)
     dynamic = hasattr(patcher, "is_dynamic") and patcher.is_dynamic()
     weights = {name: value for name, value in checkpoint.state_dict.items() if not name.startswith("projector.")}
     model.load_model_weights(weights, "", **({"assign": True} if dynamic else {}))

@@ -12,11 +12,12 @@ from torch import Tensor
 
 from .checkpoint import build_net, read_checkpoint
 from .labels import label_index
-from .latents import LatentSpace, latent_shape
+from .latents import LatentSpace, default_size, latent_shape
 from .memory import free_memory, network_bytes
 from .net import TiM
 from .noise import draw_noise, noise_stream
 from .sampling import sample
+from .schedule import make_times
 from .text import TextEncoder, load_text_encoder, pad_features
 from .vae import VAE, load_vae
 
@@ -112,13 +113,13 @@ class TiMPipeline:
     def device(self) -> torch.device:
         return self.net.x_embedder.proj.weight.device
 
-    def text(self, prompts: Sequence[str], negative: str = "", guided: bool = True) -> Condition:
+    def text(self, prompts: str | Sequence[str], negative: str = "", guided: bool = True) -> Condition:
         """Features of `prompts` and of the negative prompt, padded to the longest of all.
 
         Args:
             guided: whether any step is guided; a negative that nobody looks at pads nothing.
         """
-        check_list(prompts)
+        prompts = as_list(prompts)
         if self.net.params.context_dim is None:
             raise ValueError("this is a class model: give it classes instead of prompts")
         self.text_encoder = self.text_encoder or self.reload_text_encoder()
@@ -127,13 +128,12 @@ class TiMPipeline:
         context = padded[: len(prompts)]
         return Condition(context, padded[-1:].expand_as(context) if guided else None)
 
-    def classes(self, names: Sequence[str]) -> Condition:
+    def classes(self, names: str | Sequence[str]) -> Condition:
         """Labels of class names or numbers."""
-        check_list(names)
         num_classes = self.net.params.num_classes
         if num_classes is None:
             raise ValueError("this is a text model: give it prompts instead of classes")
-        labels = torch.tensor([label_index(name, num_classes, self.class_names) for name in names])
+        labels = torch.tensor([label_index(name, num_classes, self.class_names) for name in as_list(names)])
         return Condition(labels.to(self.device), torch.full_like(labels, num_classes).to(self.device))
 
     def noise(self, size: tuple[int, int], batch: int, seed: int) -> Tensor:
@@ -154,39 +154,42 @@ class TiMPipeline:
 
     def __call__(
         self,
-        prompts: Sequence[str] | None = None,
+        prompts: str | Sequence[str] | None = None,
         negative: str = "",
-        classes: Sequence[str] | None = None,
+        classes: str | Sequence[str] | None = None,
         *,
-        times: Sequence[float],
-        size: tuple[int, int],
+        steps: int = 4,
+        times: Sequence[float] | None = None,
+        size: tuple[int, int] | None = None,
         seed: int = 0,
+        cfg: float = 2.5,
         **sampling,
     ) -> Tensor:
         """One picture for each prompt of a text model, or each class (number or name) of a class model.
 
         Args:
             negative: what guidance leans away from; the empty prompt as published.
-            times: as for `sample`.
-            size: (width, height) in pixels.
-            sampling: further arguments of `sample`, such as cfg.
+            steps: equal ones; `times`, from `make_times` or your own, replaces them.
+            size: (width, height) in pixels; by default the size that the model is made for.
+            sampling: further arguments of `sample`, such as guidance_interval.
 
         Raises:
             ValueError: anything that does not fit the model, in one line.
         """
         if (prompts is None) == (classes is None):
             raise ValueError("expected prompts for a text model, or classes for a class model")
-        guided = sampling.get("cfg", 1.0) > 1
-        condition = self.classes(classes) if prompts is None else self.text(prompts, negative, guided)
-        noise = self.noise(size, len(condition.context), seed)
+        condition = self.classes(classes) if prompts is None else self.text(prompts, negative, cfg > 1)
+        noise = self.noise(size or default_size(self.net.params, self.space), len(condition.context), seed)
         self.make_room(noise.shape)
-        return self.decode(sample(self.net, noise, times, *condition, noise_fn=noise_stream(seed), **sampling))
+        times = times or make_times("uniform", steps)
+        return self.decode(sample(self.net, noise, times, *condition, cfg=cfg, noise_fn=noise_stream(seed), **sampling))
 
 
-def check_list(texts: Sequence[str]) -> None:
-    """Raise ValueError for one text, which would be taken apart, or none."""
-    if isinstance(texts, str) or not texts:
-        raise ValueError(f"{texts!r}: expected a list of texts, one for each picture")
+def as_list(texts: str | Sequence[str]) -> list[str]:
+    """One text as a list of one; ValueError for an empty list."""
+    if not texts and not isinstance(texts, str):
+        raise ValueError(f"{texts!r}: expected a text, or a list of texts, one for each picture")
+    return [texts] if isinstance(texts, str) else list(texts)
 
 
 def check_parts(net: TiM, space: LatentSpace, text_encoder: TextEncoder | None, vae: VAE | None) -> None:

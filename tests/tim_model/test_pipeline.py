@@ -179,8 +179,20 @@ def test_wrong_calls(pipe, class_pipe):
     refused("100x64 multiples of 32", pipe, [SHORT], times=TIMES, size=(100, 64))
 
 
+def test_one_text_is_one_picture(pipe, class_pipe):
+    """Not one for each of its letters."""
+    arguments = {"times": TIMES, "size": SIZE}
+    assert torch.equal(pipe(SHORT, **arguments), pipe([SHORT], **arguments))
+    assert torch.equal(class_pipe(classes="bag", times=TIMES), class_pipe(classes=["8"], times=TIMES, size=(32, 32)))
+
+
+def test_defaults_are_four_guided_steps(pipe):
+    expected = pipe(SHORT, times=[1.0, 0.75, 0.5, 0.25, 0.0], size=SIZE, cfg=2.5)
+    assert torch.equal(pipe(SHORT, size=SIZE), expected)
+    assert torch.equal(pipe(SHORT, size=SIZE, steps=2), pipe(SHORT, size=SIZE, times=[1.0, 0.5, 0.0]))
+
+
 @pytest.mark.parametrize("what", ["prompts", "classes"])
-def test_one_text_is_no_list(pipe, class_pipe, what):
-    """Else each letter would become a picture."""
-    with pytest.raises((TypeError, ValueError), match="list"):
-        (pipe if what == "prompts" else class_pipe)(**{what: "10"}, times=TIMES, size=SIZE)
+def test_no_texts(pipe, class_pipe, what):
+    with pytest.raises(ValueError, match="expected a text"):
+        (pipe if what == "prompts" else class_pipe)(**{what: []}, times=TIMES, size=SIZE)

@@ -143,7 +143,7 @@ class Host(Client):
         return [sys.executable, str(self.host_dir / "main.py"), *options, *(["--cpu"] if self.cpu else [])]
 
     def _variables(self) -> dict[str, str]:
-        # threads of small models that spin while they wait are a hundred times slower on a busy machine
+        # threads of small models that spin while they wait were seen to be sixty times slower on a busy machine
         variables = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1"}
         if ROOT not in self.host_dir.parents:
             variables["PYTHONDONTWRITEBYTECODE"] = "1"  # someone else's checkout stays as it is

@@ -74,7 +74,7 @@ class HostTextEncoder(nn.Module):
         return features[None].to(output_device), None, {PAD_FEATURE: pad_feature.to(output_device)}
 
 
-def load_clip(path: str | os.PathLike, disable_dynamic: bool = False) -> comfy.sd.CLIP:
+def load_clip(path: str | os.PathLike) -> comfy.sd.CLIP:
     """The CLIP in a Gemma-3 file or folder; CheckpointError in one line."""
     files = read_text_encoder_files(path)
     target = comfy.supported_models_base.ClipTarget(partial(HostTokenizer, files), partial(HostTextEncoder, files))
@@ -85,7 +85,7 @@ def load_clip(path: str | os.PathLike, disable_dynamic: bool = False) -> comfy.s
 
 
 def load_clip_patcher(path: str | os.PathLike, disable_dynamic: bool = False):
-    """What newer hosts call to load the same CLIP again."""
+    """What newer hosts call to load the same CLIP again; it never loads dynamically."""
     return load_clip(path).patcher
 
 

@@ -14,12 +14,11 @@ from torch import Tensor
 
 from ..tim_model.dcae import host_dcae_config
 from ..tim_model.files import CheckpointError, check_layout, naming
+from ..tim_model.memory import DECODE_BYTES, ENCODE_BYTES
 from ..tim_model.vae import read_vae
 
 TILE = 1024  # pixels: smaller tiles leave marks in even areas
 OVERLAP = 256  # pixels
-# Bytes of activations a pixel for each byte of the dtype, at the widths of the published model.
-ENCODE_BYTES, DECODE_BYTES = 700, 1100
 
 
 class TiMVAE(comfy.sd.VAE):

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from .checkpoint import build_net, describe, read_checkpoint, save_checkpoint
+from .checkpoint import describe, read_checkpoint, write_checkpoint
 from .files import check_target
 from .latents import default_size
 from .noise import noise_stream
@@ -130,11 +130,11 @@ def convert(a: argparse.Namespace) -> None:
     if a.out.suffix != ".safetensors":
         raise ValueError(f"{a.out}: expected a name that ends in .safetensors")
     check_target(a.out)
-    if a.file.is_dir():
-        return pack_text_encoder(a.file, a.out)
-    checkpoint = read_checkpoint(a.file)
-    dtype = DTYPES[a.dtype] if a.dtype else next(iter(checkpoint.state_dict.values())).dtype
-    save_checkpoint(build_net(checkpoint, dtype=dtype), a.out, metadata=checkpoint.metadata)
+    if not a.file.is_dir():
+        return write_checkpoint(read_checkpoint(a.file), a.out, DTYPES.get(a.dtype))
+    if a.dtype:
+        raise ValueError(f"--dtype {a.dtype}: a text encoder keeps its own dtype, leave the option out")
+    return pack_text_encoder(a.file, a.out)
 
 
 def generate(a: argparse.Namespace) -> None:

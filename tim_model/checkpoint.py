@@ -97,8 +97,17 @@ def save_checkpoint(
         dtype: of the file; default is that of the weights.
         metadata: further string entries for the file's metadata.
     """
-    tensors = {name: weight.detach().to("cpu", dtype).contiguous() for name, weight in net.state_dict().items()}
-    write_safetensors(tensors, path, {**(metadata or {}), "config": json.dumps(net.params.to_dict())})
+    write_checkpoint(Checkpoint(net.params, net.state_dict(), dict(metadata or {})), path, dtype)
+
+
+def write_checkpoint(checkpoint: Checkpoint, path: str | os.PathLike, dtype: torch.dtype | None = None) -> None:
+    """Write a checkpoint as `save_checkpoint` does; by default every tensor keeps its dtype."""
+    tensors = {
+        name: weight.detach().to("cpu", dtype or weight.dtype).contiguous()
+        for name, weight in checkpoint.state_dict.items()
+    }
+    config = json.dumps(checkpoint.params.to_dict())
+    write_safetensors(tensors, path, {**checkpoint.metadata, "config": config})
 
 
 def infer_params(shapes: Mapping[str, tuple[int, ...]]) -> TiMParams:

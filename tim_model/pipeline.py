@@ -13,7 +13,7 @@ from torch import Tensor
 from .checkpoint import build_net, read_checkpoint
 from .labels import label_index
 from .latents import LatentSpace, default_size, latent_shape
-from .memory import free_memory, network_bytes
+from .memory import DECODE_BYTES, free_memory, network_bytes
 from .net import TiM
 from .noise import draw_noise, noise_stream
 from .sampling import sample
@@ -144,8 +144,11 @@ class TiMPipeline:
     def make_room(self, shape: Sequence[int]) -> None:
         """Free the text encoder if memory is short for sampling latents of `shape`; the next prompt loads it again."""
         batch, _, height, width = shape
-        needed = network_bytes(self.net.params, 2 * batch, height, width, self.net.x_embedder.proj.weight.dtype)
-        if self.reload_text_encoder and free_memory(self.device) < 2 * needed:  # decoding needs about as much again
+        dtype = self.net.x_embedder.proj.weight.dtype
+        sampling = network_bytes(self.net.params, 2 * batch, height, width, dtype)
+        pixels = batch * height * width * self.space.ratio**2
+        decoding = DECODE_BYTES * pixels * dtype.itemsize if self.vae else 0
+        if self.reload_text_encoder and free_memory(self.device) < max(sampling, decoding):
             self.text_encoder = None
 
     def decode(self, latents: Tensor) -> Tensor:

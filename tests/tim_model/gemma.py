@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+PROMPTS = ["a red fox in the snow at dusk, 35 mm film", "", "two\nlines", "a fox " * 40, "café 🦊"]
 CONFIG = {
     "architectures": ["Gemma3ForCausalLM"], "model_type": "gemma3_text", "torch_dtype": "float32",
     "vocab_size": 290, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 7,

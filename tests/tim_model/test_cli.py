@@ -243,3 +243,16 @@ def test_generate_refuses(model, tmp_path, monkeypatch, capsys, arguments, says)
     error = capsys.readouterr().err.splitlines()[-1]
     assert status != 0 and "error: " in error and says in error
     assert list(tmp_path.rglob("*.png")) == []
+
+
+def test_convert_keeps_every_dtype(net, tmp_path):
+    mixed = {name: value.half() if "norm" in name else value for name, value in net.state_dict().items()}
+    torch.save(mixed, tmp_path / "model.bin")
+    assert run("convert", tmp_path / "model.bin", tmp_path / "out.safetensors") == 0
+    with safe_open(tmp_path / "out.safetensors", "pt") as file:
+        assert {name: file.get_tensor(name).dtype for name in mixed} == {name: w.dtype for name, w in mixed.items()}
+
+
+def test_convert_does_not_ignore_a_dtype(tmp_path, capsys):
+    assert run("convert", tmp_path, tmp_path / "out.safetensors", "--dtype", "bfloat16") != 0
+    assert "keeps its own dtype" in capsys.readouterr().err

@@ -9,9 +9,7 @@ import torch
 
 from tim_model.text import load_text_encoder, pad_features
 
-from .gemma import CONFIG, build_gemma, published_weights, write_gemma
-
-PROMPTS = ["a red fox in the snow at dusk, 35 mm film", "", "two\nlines", "a fox " * 40, "café 🦊"]
+from .gemma import CONFIG, PROMPTS, build_gemma, published_weights, write_gemma
 
 
 @pytest.fixture(scope="module")

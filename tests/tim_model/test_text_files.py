@@ -17,9 +17,7 @@ from tim_model.text import (
     read_text_encoder_files,
 )
 
-from .gemma import CONFIG, published_weights, write_gemma
-
-PROMPTS = ["a red fox in the snow at dusk, 35 mm film", "", "two\nlines", "a fox " * 40, "café 🦊"]
+from .gemma import CONFIG, PROMPTS, published_weights, write_gemma
 
 
 @pytest.fixture(scope="module")

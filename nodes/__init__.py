@@ -8,6 +8,7 @@ from .latent import TiMEmptyLatent
 from .loaders import TiMModelLoader, TiMTextEncoderLoader, TiMVAELoader
 from .sampler import TiMSampler, TiMTransitionSampler
 from .schedule import TiMTransitionSchedule
+from .sweep import TiMStepSweep
 
 NODES: list[type[io.ComfyNode]] = [
     TiMModelLoader,
@@ -19,6 +20,7 @@ NODES: list[type[io.ComfyNode]] = [
     TiMGuider,
     TiMTextEncoderLoader,
     TiMVAELoader,
+    TiMStepSweep,
 ]
 
 

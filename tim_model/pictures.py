@@ -7,14 +7,15 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from .files import atomic
 
 GAP = 4  # pixels between the pictures of a grid
-LABEL_HEIGHT = 14  # one line of Pillow's built-in font
+FONT_SIZE = 10  # of Pillow's built-in font
+LABEL_HEIGHT = 14  # one line of it
 
 
 def to_pictures(images: Tensor) -> list[Image.Image]:
@@ -39,15 +40,25 @@ def save_png(picture: Image.Image, path: str | os.PathLike, settings: Mapping[st
         picture.save(temporary, format="PNG", pnginfo=info)
 
 
-def grid(rows: Sequence[Sequence[Image.Image]], labels: Sequence[str]) -> Image.Image:
-    """One picture of rows of pictures of equal size, each row under its label."""
+def grid(rows: Sequence[Sequence[Image.Image]], labels: Sequence[str] = (), columns: Sequence[str] = ()) -> Image.Image:
+    """One picture of rows of pictures of equal size, with `labels` above the rows and `columns` above the columns.
+
+    Labels and gaps grow with pictures of more than 128 pixels.
+    """
     width, height = rows[0][0].size
-    row_height = LABEL_HEIGHT + height + GAP
-    columns = max(map(len, rows))
-    sheet = Image.new("RGB", (columns * (width + GAP) - GAP, len(rows) * row_height - GAP), "white")
+    scale = max(1, min(width, height) // 128)
+    gap, line = scale * GAP, scale * LABEL_HEIGHT
+    top, above = (line if texts else 0 for texts in (columns, labels))
+    x = [i * (width + gap) for i in range(max(map(len, rows)))]
+    y = [top + above + j * (above + height + gap) for j in range(len(rows))]
+    sheet = Image.new("RGB", (x[-1] + width, y[-1] + height), "white")
     draw = ImageDraw.Draw(sheet)
-    for j, (row, label) in enumerate(zip(rows, labels, strict=True)):
-        draw.text((1, j * row_height + 1), label, fill="black")
-        for i, picture in enumerate(row):
-            sheet.paste(picture, (i * (width + GAP), j * row_height + LABEL_HEIGHT))
+    font = ImageFont.load_default(scale * FONT_SIZE)
+    for left, text in zip(x, columns or [""] * len(x), strict=True):
+        draw.text((left + scale, scale), text, "black", font)
+    for lower, text in zip(y, labels or [""] * len(y), strict=True):
+        draw.text((scale, lower - above + scale), text, "black", font)
+    for row, lower in zip(rows, y):
+        for picture, left in zip(row, x):
+            sheet.paste(picture, (left, lower))
     return sheet

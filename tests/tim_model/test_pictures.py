@@ -49,3 +49,27 @@ def test_grid():
     assert sheet.getpixel((0, row + LABEL_HEIGHT)) == (0, 0, 255)
     assert sheet.getpixel((20 + GAP, row + LABEL_HEIGHT)) == (255, 255, 255)
     assert (np.asarray(sheet)[:LABEL_HEIGHT] < 100).any(), "the first label is not to be seen"
+
+
+def test_grid_with_labeled_columns():
+    """One line above all rows; the rows themselves have none."""
+    red, blue = (Image.new("RGB", (20, 10), color) for color in ("red", "blue"))
+    sheet = grid([[red, blue], [blue, red]], columns=["I", "M"])
+    assert sheet.size == (2 * 20 + GAP, LABEL_HEIGHT + 2 * 10 + GAP)
+    assert sheet.getpixel((20 + GAP, LABEL_HEIGHT)) == sheet.getpixel((0, LABEL_HEIGHT + 10 + GAP)) == (0, 0, 255)
+    dark = (np.asarray(sheet)[:LABEL_HEIGHT] < 100).all(axis=-1)
+    assert 0 < dark[:, :20].sum() < dark[:, 20 + GAP :].sum()
+
+
+def test_labels_grow_with_the_pictures():
+    large = Image.new("RGB", (512, 300), "red")
+    sheet = grid([[large, large]], ["first"])
+    assert sheet.size == (2 * 512 + 2 * GAP, 2 * LABEL_HEIGHT + 300)
+    rows, _ = np.nonzero((np.asarray(sheet)[: 2 * LABEL_HEIGHT] < 100).all(axis=-1))
+    assert rows.max() > LABEL_HEIGHT
+
+
+def test_grid_wants_a_label_for_each():
+    (picture,) = to_pictures(torch.zeros(1, 3, 4, 4))
+    with pytest.raises(ValueError):
+        grid([[picture], [picture]], ["only one"])

@@ -1,0 +1,128 @@
+"""One prompt and seed at several step counts: all pictures, and a labeled grid of them."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from comfy_api.latest import io
+from torch import Tensor
+
+from ..tim_model import SCHEDULES, make_times
+from ..tim_model.pictures import grid, to_pictures
+from .guider import IntervalGuider, build_guider, guidance_inputs
+from .model import tim_model_of
+from .sampler import STOCHASTICITY_TOOLTIP, build_sampler, run
+from .schedule import KIND_TOOLTIP, schedule_sigmas
+
+MOST_STEPS = 10000
+MOST_RUNS = 16
+READABLE = 128  # pixels: smaller pictures are enlarged in the grid, so that their labels fit
+
+
+def parse_steps(text: str) -> list[int]:
+    """Step counts written as "1, 2, 4" (commas, semicolons or spaces).
+
+    Raises:
+        ValueError: no whole number from 1 to `MOST_STEPS`, none at all, or more than `MOST_RUNS`.
+    """
+    words = text.replace(",", " ").replace(";", " ").split()
+    for word in words:
+        if not (word.isdecimal() and 1 <= int(word) <= MOST_STEPS):
+            raise ValueError(f'steps has {word!r}: expected whole numbers from 1 to {MOST_STEPS}, such as "1, 2, 4, 8"')
+    if not 1 <= len(words) <= MOST_RUNS:
+        raise ValueError(f'steps has {len(words)} entries: expected 1 to {MOST_RUNS} numbers, such as "1, 2, 4, 8"')
+    return [int(word) for word in words]
+
+
+class SeriesGuider:
+    """A guider for several runs in a row, which tells their progress as that of one run of all `steps`."""
+
+    def __init__(self, guider: IntervalGuider, steps: int):
+        self.guider, self.steps, self.done = guider, steps, 0
+        self.model_patcher = guider.model_patcher  # all that the stock node wants beside `sample`
+
+    def sample(self, noise: Tensor, latent: Tensor, sampler, sigmas: Tensor, callback, **options) -> Tensor:
+        def report(step: int, denoised: Tensor, x: Tensor, steps: int) -> None:
+            callback(self.done + step, denoised, x, self.steps)
+
+        samples = self.guider.sample(noise, latent, sampler, sigmas, callback=report, **options)
+        self.done += len(sigmas) - 1
+        return samples
+
+
+def check_vae(vae, model) -> None:
+    """ValueError, before any time is spent on sampling, for a VAE that cannot decode the model's latents."""
+    channels = tim_model_of(model).params.in_channels
+    if vae.latent_channels != channels:
+        raise ValueError(
+            f"vae decodes {vae.latent_channels} channels, this TiM model draws {channels}: connect the VAE it was "
+            "trained with"
+        )
+
+
+def label(steps: int) -> str:
+    return "1 step" if steps == 1 else f"{steps} steps"
+
+
+def label_columns(columns: list[Tensor], labels: list[str]) -> Tensor:
+    """IMAGEs (B,H,W,3) side by side in one (1,H',W',3), the pictures of each below each other under its label."""
+    factor = math.ceil(READABLE / min(columns[0].shape[1:3]))
+    enlarged = [images.repeat_interleave(factor, 1).repeat_interleave(factor, 2) for images in columns]
+    pictures = [to_pictures(images.movedim(-1, 1) * 2 - 1) for images in enlarged]
+    sheet = grid(list(zip(*pictures)), columns=labels)
+    return torch.from_numpy(np.array(sheet)).to(columns[0])[None] / 255
+
+
+class TiMStepSweep(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TiMStepSweep",
+            display_name="TiM Step Sweep",
+            category="TiM",
+            description="The same prompt and seed at several numbers of steps: all pictures, and a labeled grid.",
+            inputs=[
+                io.Model.Input("model", tooltip="TiM model."),
+                io.Conditioning.Input("positive", tooltip="What to draw."),
+                io.Conditioning.Input("negative", tooltip="What to lean away from; unused where guidance is off."),
+                io.Vae.Input("vae", tooltip="The model's VAE; the stock pixel_space for models that draw pixels."),
+                io.Latent.Input("latent_image", tooltip="Empty latent; every number of steps draws its whole batch."),
+                io.Int.Input(
+                    "seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=True,
+                    tooltip="Seed of the noise, the same for every number of steps.",
+                ),
+                io.String.Input(
+                    "steps", default="1, 2, 4, 8, 16",
+                    tooltip=f"Numbers of steps, each from 1 to {MOST_STEPS}, up to {MOST_RUNS} of them.",
+                ),
+                io.Combo.Input("schedule", options=list(SCHEDULES), default="uniform", tooltip=f"{KIND_TOOLTIP}."),
+                *guidance_inputs(),
+                io.Float.Input(
+                    "stochasticity", default=0.0, min=0.0, max=1.0, step=0.01, tooltip=STOCHASTICITY_TOOLTIP
+                ),
+            ],
+            outputs=[
+                io.Image.Output(display_name="images", tooltip="All pictures: the batch of each number of steps."),
+                io.Image.Output(
+                    display_name="grid",
+                    tooltip="One labeled picture of them: a column for each number of steps, a row for each picture.",
+                ),
+            ],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(
+        cls, model, positive, negative, vae, latent_image, seed, steps, schedule, cfg, guidance_low, guidance_high,
+        stochasticity,
+    ) -> io.NodeOutput:  # fmt: skip
+        counts = parse_steps(steps)
+        sigmas = [schedule_sigmas(make_times(schedule, count)) for count in counts]
+        guider = SeriesGuider(build_guider(model, positive, negative, cfg, guidance_low, guidance_high), sum(counts))
+        check_vae(vae, model)
+        sampler = build_sampler(stochasticity)
+        latents = [run(guider, sampler, s, latent_image, seed) for s in sigmas]
+        # decoded after all runs, so that model and VAE take turns on the device only once
+        images = [vae.decode(latent["samples"]) for latent in latents]
+        return io.NodeOutput(torch.cat(images), label_columns(images, [label(count) for count in counts]))

@@ -1,0 +1,156 @@
+"""TiM Step Sweep: the pictures of TiM Sampler at each number of steps, in one batch and one labeled grid."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from devtools.client import PromptFailed
+from devtools.random_stack import VAE_FILE
+from devtools.server import Host
+from tests.host.graphs import CONDITIONED, SEED, Graph, class_model, node, run_latent, tim_sampler
+from tests.host.text_graphs import text_model
+from tim_model.pictures import GAP, LABEL_HEIGHT
+
+PIXELS = node("VAELoader", vae_name="pixel_space")
+CELL = 128  # pixels of one 32x32 picture in the grid
+
+
+def sweep(**changes: Any) -> dict[str, Any]:
+    settings = {"seed": SEED, "steps": "1, 2, 5", "schedule": "uniform", "cfg": 2.5, "guidance_low": 0.0}
+    settings |= {"guidance_high": 1.0, "stochasticity": 0.0}
+    links = {"vae": ["vae", 0], "latent_image": ["latent", 0]}
+    return node("TiMStepSweep", **{**CONDITIONED, **links, **settings, **changes})
+
+
+def graph(batch: int = 1, **changes: Any) -> Graph:
+    return {**class_model(batch=batch), "vae": PIXELS, "sweep": sweep(**changes)}
+
+
+def floats(host: Host, graph: Graph, images: list) -> Tensor:
+    """A graph's images (B,3,H,W) with all their digits, which no picture file would keep."""
+    encoded = node("VAEEncode", pixels=images, vae=["pixels", 0])
+    return run_latent(host, {**graph, "pixels": PIXELS, "encoded": encoded}, "encoded")
+
+
+def sampled(steps: int, **settings: Any) -> Graph:
+    """TiM Sampler and VAE Decode: "decoded"."""
+    decoded = node("VAEDecode", samples=["sample", 0], vae=["vae", 0])
+    return {"sample": tim_sampler(steps=steps, **settings), "decoded": decoded}
+
+
+def save(output: int) -> Graph:
+    return {"saved": node("SaveImage", images=["sweep", output], filename_prefix="sweep")}
+
+
+SETTINGS = {
+    "defaults": {},
+    "every step guided": {"guidance_high": 2.0, "cfg": 4.0},
+    "stochastic": {"stochasticity": 0.3},
+    "shifted": {"schedule": "shifted", "seed": 0xFFFFFFFFFFFFFFFF},
+}
+
+
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+def test_each_run_is_that_of_the_sampler(host, settings):
+    """Bit for bit, the batch of the first number of steps first."""
+    found = floats(host, graph(batch=2, **settings), ["sweep", 0])
+    alone = [floats(host, {**graph(batch=2), **sampled(n, **settings)}, ["decoded", 0]) for n in (1, 2, 5)]
+    assert torch.equal(found, torch.cat(alone))
+    assert not torch.equal(alone[0], alone[1])
+
+
+def test_vae_with_latents(host, stack):
+    """The same for a text model with its own VAE."""
+    links = {"positive": ["positive", 0], "negative": ["negative", 0], "cfg": 2.5}
+    text = text_model(width=96, height=64)
+    found = floats(host, {**text, "sweep": sweep(steps="3, 1", **links)}, ["sweep", 0])
+    alone = [floats(host, {**text, **sampled(n, **links)}, ["decoded", 0]) for n in (3, 1)]
+    assert torch.equal(found, torch.cat(alone))
+
+
+def to_array(image: Any) -> np.ndarray:
+    return np.asarray(image.convert("RGB")).astype(int)
+
+
+def test_grid_has_a_labeled_column_for_each_number_of_steps(host):
+    made = graph(batch=2, seed=31)
+    singles = [to_array(image) for image in host.images(host.run({**made, **save(0)}))]
+    (image,) = host.images(host.run({**made, **save(1)}))
+    sheet = to_array(image)
+    assert sheet.shape == (LABEL_HEIGHT + 2 * CELL + GAP, 3 * CELL + 2 * GAP, 3)
+    for k, single in enumerate(singles):
+        column, row = divmod(k, 2)
+        x, y = column * (CELL + GAP), LABEL_HEIGHT + row * (CELL + GAP)
+        shown = sheet[y : y + CELL, x : x + CELL]
+        assert abs(shown[::4, ::4] - single).max() <= 1  # the host rounds down, the grid to the nearest
+        assert (shown == shown[::4, ::4].repeat(4, axis=0).repeat(4, axis=1)).all()
+    labels = [sheet[:LABEL_HEIGHT, x : x + CELL] for x in range(0, sheet.shape[1], CELL + GAP)]
+    assert all(label.min() < 100 for label in labels), "a label is missing"
+    assert not (labels[0] == labels[1]).all()
+
+
+def test_one_progress_for_all_runs_and_a_preview_of_each_step(host):
+    with host.listen() as stream:
+        events = list(stream.until_finished(host.queue({**graph(seed=32), **save(1)}, stream.client_id)))
+    assert events[-1].type == "execution_success"
+    steps = [(event.data["value"], event.data["max"]) for event in events if event.type == "progress"]
+    assert steps == [(i, 8) for i in range(1, 9)]
+    assert len([event for event in events if event.type == "preview"]) == 8
+
+
+def test_interruption(host):
+    with host.listen() as stream:
+        prompt_id = host.queue({**graph(steps="1, 2, 10000", seed=33), **save(0)}, stream.client_id)
+        for event in stream.until_finished(prompt_id):
+            if event.type == "progress" and event.data["value"] == 5:
+                host.interrupt()
+    assert event.type == "execution_interrupted"
+    assert len(host.images(host.run({**graph(seed=34), **save(0)}))) == 3
+
+
+def refuses(host: Host, graph: Graph, *words: str) -> None:
+    """The sweep fails with a ValueError of its own making, in one line that has all the words."""
+    with pytest.raises(PromptFailed) as caught:
+        host.run({**graph, **save(0)})
+    assert caught.value.node_type == "TiMStepSweep"
+    assert caught.value.details["exception_type"].rpartition(".")[2] == "ValueError"
+    message = caught.value.exception_message
+    assert "\n" not in message and [word for word in words if word not in message] == []
+
+
+BAD_STEPS = {
+    "": ["0 entries", "1 to 16"],
+    " , ;": ["0 entries", "1 to 16"],
+    ", ".join("1" * 17): ["17 entries", "1 to 16"],
+    "0": ["'0'", "1 to 10000"],
+    "1, -2": ["'-2'", "1 to 10000"],
+    "1; 2.5; 4": ["'2.5'", "whole numbers"],
+    "1 four": ["'four'", "whole numbers"],
+    "4, 10001": ["'10001'", "1 to 10000"],
+}
+
+
+@pytest.mark.parametrize("steps", BAD_STEPS)
+def test_bad_list_of_steps(host, steps):
+    refuses(host, graph(steps=steps), "steps has", *BAD_STEPS[steps])
+
+
+def test_ends_of_the_list(host):
+    """Sixteen entries, in any order and more than once, apart by commas, semicolons or spaces."""
+    images = host.images(host.run({**graph(steps="3;1 1,2," + " 1" * 12), **save(0)}))
+    assert len(images) == 16
+    assert images[1].tobytes() == images[2].tobytes() != images[0].tobytes()
+
+
+def test_vae_of_another_model(host, stack):
+    other = {**graph(), "vae": node("TiMVAELoader", vae_name=VAE_FILE)}
+    refuses(host, other, "vae decodes 32 channels", "draws 3")
+
+
+def test_empty_guidance_interval(host):
+    refuses(host, graph(guidance_low=0.8, guidance_high=0.2), "guidance_low=0.8", "guidance_high=0.2")

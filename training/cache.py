@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from torch import Tensor
 from tim_model.files import CheckpointError, atomic, one_line, write_safetensors
 
 from .images import read_image
+
+MAX_CLASSES = 2**20  # a label beyond that is a mistake, and a network for it would take all memory
 
 
 @dataclass(frozen=True)
@@ -47,19 +50,20 @@ class Inspections:
         self.known = read_index(index)
 
     def __call__(self, path: Path) -> Inspection:
-        status = path.stat()
-        name, version = path.relative_to(self.folder).as_posix(), [status.st_size, status.st_mtime_ns]
-        found = self.known.get(name)
-        if found is None or found["version"] != version:
-            found = self.known[name] = {"version": version, **asdict(self.inspect(path))}
+        try:
+            status = path.stat()
+            name, version = path.relative_to(self.folder).as_posix(), [status.st_size, status.st_mtime_ns]
+            found = self.known.get(name)
+            if found is None or found["version"] != version:
+                found = self.known[name] = {"version": version, **asdict(self.inspect(path))}
+        except OSError as error:  # no right to read it, or a failing disk
+            return Inspection("", problem=f"cannot be read ({error.strerror})")
         return Inspection(**{key: value for key, value in found.items() if key != "version"})
 
     def save(self) -> None:
         """Write the index, whole or not at all."""
         if self.index is not None:
-            self.index.parent.mkdir(parents=True, exist_ok=True)
-            with atomic(self.index) as temporary:
-                temporary.write_text(json.dumps(self.known), encoding="utf-8")
+            write_text(self.index, json.dumps(self.known))
 
 
 def read_index(path: Path | None) -> dict[str, dict]:
@@ -94,7 +98,7 @@ def inspect_latent(path: Path) -> Inspection:
         return Inspection(digest, problem=f"holds {', '.join(tensors) or 'nothing'}, expected latent and label")
     if latent.ndim != 4 or len(latent) != 2 or not latent.is_floating_point():
         return Inspection(digest, problem=f"has a latent of shape {tuple(latent.shape)}, expected (2, C, H, W)")
-    if label.numel() != 1 or label.is_floating_point() or int(label) < 0:
+    if label.numel() != 1 or label.is_floating_point() or not 0 <= int(label) < MAX_CLASSES:
         return Inspection(digest, problem=f"has the label {label.tolist()}, expected one whole number from 0")
     if not latent.isfinite().all():
         return Inspection(digest, problem="holds NaN or infinite latents")
@@ -127,11 +131,24 @@ class TensorCache:
 
     def put(self, key: str, value: Tensor) -> None:
         """Write a tensor, whole or not at all."""
-        self.path(key).parent.mkdir(parents=True, exist_ok=True)
-        try:
+        with writing(self.path(key)):
             write_safetensors({"value": value.detach().cpu().contiguous()}, self.path(key), {})
-        except OSError as error:
-            raise CheckpointError(f"{self.path(key)}: cannot be written ({error}); free some space") from None
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Make the folder of a file, and name the file where the system does not let it be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be written ({error.strerror or one_line(error)})") from None
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all; CheckpointError where that fails."""
+    with writing(path), atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="")
 
 
 def cache_key(*parts: object) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import math
+import os.path
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -34,6 +36,12 @@ NOT_NEGATIVE = (
     "optimizer.warmup", "sampling.every", "checkpoint.keep_every", "run.max_minutes", "run.seed",
 )  # fmt: skip
 SHARES = ("data.dropout", "ema.decay")
+SEEDS = ("run.seed", "sampling.seed")
+PLACES = {
+    "data.path": "the folder with the training data", "data.cache": "a folder for latents and text features",
+    "run.folder": "a folder for what the run writes",
+}  # fmt: skip
+PATHS = ("model.checkpoint", "model.vae", "model.text_encoder", "data.path", "data.cache", "run.folder", "resume")
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -41,6 +49,17 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 
     Raises:
         ConfigError: no such file, no YAML, an unknown key, a wrong type or a value out of range.
+    """
+    config = read_recipe(Config, path, overrides)
+    check_values(config)
+    return config
+
+
+def read_recipe(kind: type, path: str | Path, overrides: Sequence[str] = ()) -> object:
+    """A dataclass of sections, of type `kind`, from a YAML recipe and overrides; only types are checked.
+
+    Raises:
+        ConfigError: no such file, no YAML, an unknown key or a wrong type.
     """
     try:
         tree = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
@@ -52,9 +71,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         raise ConfigError(f"{path}: holds a {type(tree).__name__}, expected sections such as model: and data:")
     for override in overrides:
         apply_override(tree, override)
-    config = build(Config, tree, "")
-    check_values(config)
-    return config
+    return build(kind, tree, "")
 
 
 def apply_override(tree: dict, override: str) -> None:
@@ -111,6 +128,8 @@ def convert(kind: object, value: object, place: str) -> object:
             pass
     if kind is str and (value is None or isinstance(value, (int, float)) and not isinstance(value, bool)):
         return "" if value is None else str(value)
+    if place in PATHS and isinstance(value, str):
+        return os.path.expanduser(value)
     if type(value) is not kind:
         names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
         raise ConfigError(f"{place}={value!r}: expected {names[kind]}")
@@ -128,19 +147,42 @@ def check_values(config: Config) -> None:
     for key in SHARES:
         if not 0 <= get(config, key) <= 1:
             raise ConfigError(f"{key}={get(config, key)}: expected a share from 0 to 1")
-    if not config.data.path:
-        raise ConfigError("data.path: is not set, expected the folder with the training data")
+    for key in SEEDS:
+        if not abs(get(config, key)) < 2**63:
+            raise ConfigError(f"{key}={get(config, key)}: expected a number of at most 63 bits")
+    check_finite(config)
+    check_places(config)
+    if len(set(config.data.class_names)) < len(config.data.class_names):
+        raise ConfigError(f"data.class_names={config.data.class_names}: expected each name once")
     if config.data.max_aspect < 1:
         raise ConfigError(f"data.max_aspect={config.data.max_aspect:g}: expected 1 or more")
     if config.model.preset and config.model.preset not in OFFICIAL:
         raise ConfigError(f"model.preset={config.model.preset!r}: expected one of {', '.join(OFFICIAL)}")
     check_objective(config)
-    if min(config.sampling.steps, default=1) < 1:
+    if min(config.sampling.steps, default=0) < 1:
         raise ConfigError(f"sampling.steps={config.sampling.steps}: expected whole numbers from 1")
     if len(config.sampling.size) not in (0, 2):
         raise ConfigError(f"sampling.size={config.sampling.size}: expected [width, height]")
     if len(config.optimizer.betas) != 2 or not all(0 <= beta < 1 for beta in config.optimizer.betas):
         raise ConfigError(f"optimizer.betas={config.optimizer.betas}: expected two numbers from 0 to below 1")
+
+
+def check_finite(config: Config) -> None:
+    """Raise ConfigError for a number that is NaN or infinite."""
+    for section, values in asdict(config).items():
+        for name, value in values.items() if isinstance(values, dict) else ():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ConfigError(f"{section}.{name}={value}: expected a finite number")
+
+
+def check_places(config: Config) -> None:
+    """Raise ConfigError for a folder that is not set, or a run inside its own data."""
+    for key, what in PLACES.items():
+        if not get(config, key):
+            raise ConfigError(f"{key}: is not set, expected {what}")
+    data, folder = (Path(name).resolve() for name in (config.data.path, config.run.folder))
+    if folder.is_relative_to(data):
+        raise ConfigError(f"run.folder={folder}: lies in data.path={data}, where its sample sheets would become data")
 
 
 def check_objective(config: Config) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -17,7 +16,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .buckets import Size, bucket_size
-from .cache import Inspection, Inspections, inspect_image, inspect_latent
+from .cache import MAX_CLASSES, Inspection, Inspections, inspect_image, inspect_latent
+from .idx import read_idx
 from .images import fit, read_image, to_tensor
 from .layouts import IDX_IMAGES, LAYOUTS, Entry, find_layout
 from .sections import DataConfig
@@ -71,7 +71,8 @@ class Dataset:
         lines = [f"data: {len(self.samples)} samples with {kind}, layout: {self.layout}"]
         lines += [f"  {width}x{height}: {count}" for (width, height), count in sorted(buckets.items())]
         lines += [f"dropped: {len(self.dropped)}"]
-        return "\n".join(lines + [f"  {name}: {reason}" for name, reason in self.dropped])
+        lines += [f"  {name}: {reason}" for name, reason in self.dropped]
+        return "\n".join(lines).encode(errors="backslashreplace").decode()  # names of files may be no Unicode
 
 
 def open_dataset(config: DataConfig, ratio: int, patch_size: int, index: Path | None = None) -> Dataset:
@@ -137,7 +138,8 @@ def image_sample(
     if entry.problem or found.problem:
         raise ValueError(entry.problem or found.problem)
     if entry.label is not None and entry.label not in labels:
-        raise ValueError(f"has the label {entry.label!r}, expected one in data.class_names, or a number from 0")
+        most = f" to {MAX_CLASSES - 1}" if isinstance(entry.label, int) else ""
+        raise ValueError(f"has the label {entry.label!r}, expected one in data.class_names, or a number from 0{most}")
     limits = (config.resolution, config.max_aspect, config.square)
     if entry.bucket:
         bucket = bucket_size(*entry.bucket, unit, max(entry.bucket), config.max_aspect)
@@ -152,7 +154,7 @@ def label_numbers(labels: Iterable[int | str | None], class_names: list[str]) ->
     if class_names:
         return {label: i for i, name in enumerate(class_names) for label in (name, i)}
     names = sorted(label for label in found if isinstance(label, str))
-    numbers = {label: label for label in found if isinstance(label, int) and label >= 0}
+    numbers = {label: label for label in found if isinstance(label, int) and 0 <= label < MAX_CLASSES}
     if names and numbers:
         both = f"names ({names[0]!r}) and numbers ({min(numbers)})"
         raise ValueError(f"data.path: labels are both {both}, expected one kind")
@@ -161,11 +163,12 @@ def label_numbers(labels: Iterable[int | str | None], class_names: list[str]) ->
 
 def inspect_all(paths: list[Path], inspections: Inspections, workers: int) -> dict[Path, Inspection]:
     """The inspection of each file, and the index written."""
-    with ThreadPoolExecutor(max(1, workers)) as pool:
-        results = tqdm(pool.map(inspections, paths), "checking files", len(paths), unit="file", disable=None)
-        found = dict(zip(paths, results, strict=True))
-    inspections.save()
-    return found
+    try:
+        with ThreadPoolExecutor(max(1, workers)) as pool:
+            results = tqdm(pool.map(inspections, paths), "checking files", len(paths), unit="file", disable=None)
+            return dict(zip(paths, results, strict=True))
+    finally:
+        inspections.save()
 
 
 def latent_dataset(folder: Path, config: DataConfig, patch_size: int, index: Path | None) -> Dataset:
@@ -223,16 +226,3 @@ def idx_dataset(folder: Path, config: DataConfig) -> Dataset:
         return canvas.flip(-1) if mirrored else canvas
 
     return Dataset("idx", samples, [], list(config.class_names), read)
-
-
-def read_idx(path: Path, dimensions: int) -> np.ndarray:
-    """The unsigned bytes of an idx file, packed or not, with that many dimensions."""
-    try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        shape = np.frombuffer(content, ">u4", dimensions, offset=4)
-        values = np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions)
-        if content[:4] != bytes([0, 0, 8, dimensions]) or len(values) != np.prod(shape, dtype=np.int64):
-            raise ValueError(f"header {content[:4].hex()}, shape {shape.tolist()}, {len(values)} values")
-    except (OSError, EOFError, ValueError) as error:
-        raise ValueError(f"{path}: is no whole idx file of {dimensions} dimensions ({error})") from None
-    return values.reshape(shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -43,6 +44,9 @@ class Engine:
             raise ConfigError("run.precision=fp16: needs a GPU, expected fp32 or bf16 on a CPU")
         self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
         self.is_main = self.accelerator.is_main_process
+        started = int(os.environ.get("WORLD_SIZE", "1"))  # by torchrun and its like
+        if started != self.world:  # else each of them would write the whole run
+            raise ConfigError(f"{started} processes were started, but no GPUs found to join them: set run.cpu=true")
 
     @property
     def scales(self) -> bool:

@@ -15,7 +15,7 @@ from tim_model.files import one_line
 
 ENDINGS = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"}
 DAMAGED = (OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, struct.error)
-MAX_PIXELS = 2**28  # 16384 x 16384, after which memory is the problem
+MAX_PIXELS = 178_956_970  # beyond which Pillow refuses
 DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N")  # 16 bits, or more, of gray
 
 

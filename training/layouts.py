@@ -52,7 +52,8 @@ def find_layout(folder: Path) -> str:
 
 def image_files(folder: Path) -> list[Path]:
     """All images in a folder and below, hidden ones excepted, in an order that no file system changes."""
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS and path.is_file())
+    named = (path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS)
+    found = (path for path in named if path.is_file() or path.is_symlink())  # a link to nothing is reported later
     visible = (path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
     return sorted(visible, key=lambda path: path.relative_to(folder).as_posix())
 
@@ -68,6 +69,9 @@ def captioned_images(folder: Path) -> Iterator[Entry]:
             caption = sidecar.read_text(encoding="utf-8-sig").strip()
         except UnicodeDecodeError:
             yield Entry(path, problem=f"its caption file {sidecar.name} is no UTF-8 text")
+            continue
+        except OSError as error:
+            yield Entry(path, problem=f"its caption file {sidecar.name} cannot be read ({error.strerror})")
             continue
         yield Entry(path, (caption,), problem="" if caption else f"its caption file {sidecar.name} is empty")
 
@@ -120,7 +124,7 @@ LAYOUTS: dict[str, Callable[[Path], Iterator[Entry]]] = {
 
 def json_lines(path: Path) -> Iterator[tuple[Path, dict]]:
     """Each object of a .jsonl file, with FILE:LINE as its place; a line that is none comes as {}."""
-    for number, text in enumerate(path.read_text(encoding="utf-8-sig", errors="replace").splitlines(), start=1):
+    for number, text in enumerate(path.read_text(encoding="utf-8-sig", errors="replace").split("\n"), start=1):
         if not text.strip():
             continue
         try:
@@ -135,9 +139,13 @@ def named_entry(folder: Path, place: Path, name: object, entry: Entry) -> Entry:
     if not isinstance(name, str) or not name:
         return Entry(place, problem="names no image file")
     path = folder / name
-    if not path.resolve().is_relative_to(folder.resolve()):
+    try:
+        inside, exists = path.resolve().is_relative_to(folder.resolve()), path.is_file()
+    except (OSError, ValueError, RuntimeError):  # too long, with a NUL, a link to itself
+        inside, exists = True, False
+    if not inside:
         return Entry(place, problem=f"names {name}, which lies outside the folder")
-    return replace(entry, path=path) if path.is_file() else Entry(place, problem=f"names {name}, which does not exist")
+    return replace(entry, path=path) if exists else Entry(place, problem=f"names {name[:80]}, which does not exist")
 
 
 def sampled_lines(path: Path, count: int) -> set[int]:

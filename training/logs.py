@@ -7,11 +7,13 @@ import io
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from tim_model.files import atomic
+from tim_model.files import CheckpointError
 
+from .cache import write_text, writing
 from .data import Batch
 from .engine import Engine
 from .loss import LossOutput
@@ -74,24 +76,29 @@ class Logs:
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Report some of `COLUMNS`."""
-        with open(self.csv, "a", newline="", encoding="utf-8") as file:
+        with writing(self.csv), open(self.csv, "a", newline="", encoding="utf-8") as file:
             csv.DictWriter(file, COLUMNS).writerow({"step": step, **values})
         for name, value in values.items():
-            if self.board is not None:
-                self.board.add_scalar(name, value, step)
+            self.tell_board("add_scalar", name, value, step)
         if self.wandb is not None:
             self.wandb.log(dict(values), step=step)
 
     def picture(self, step: int, picture: Image.Image) -> None:
         """Report a sample sheet."""
-        if self.board is not None:
-            import numpy as np
+        self.tell_board("add_image", "samples", np.asarray(picture), step, dataformats="HWC")
 
-            self.board.add_image("samples", np.asarray(picture), step, dataformats="HWC")
+    def tell_board(self, method: str, *arguments, **options) -> None:
+        """Call a method of TensorBoard's writer; where it cannot write, as on a full disk, the run goes on without."""
+        if self.board is None:
+            return
+        try:
+            getattr(self.board, method)(*arguments, **options)
+        except OSError as error:
+            print(f"TensorBoard cannot write ({error.strerror}): numbers go to log.csv alone")
+            self.board = None
 
     def close(self) -> None:
-        if self.board is not None:
-            self.board.close()
+        self.tell_board("close")
         if self.wandb is not None:
             self.wandb.finish()
 
@@ -103,16 +110,22 @@ def cut_csv(path: Path, step: int) -> None:
     writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", restval="")
     writer.writeheader()
     writer.writerows(kept)
-    with atomic(path) as temporary:
-        temporary.write_text(text.getvalue(), encoding="utf-8", newline="")
+    write_text(path, text.getvalue())
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
-    """The whole rows of a log; one that a kill cut short is left out."""
+    """The whole rows of a log; one that a kill cut short is left out.
+
+    Raises:
+        CheckpointError: a file of something else.
+    """
     if not path.is_file():
         return []
-    with open(path, newline="", encoding="utf-8") as file:
-        return [row for row in csv.DictReader(file) if row["step"].isdecimal() and None not in row.values()]
+    with open(path, newline="", encoding="utf-8", errors="replace") as file:
+        reader = csv.DictReader(file)
+        if reader.fieldnames and reader.fieldnames[0] != COLUMNS[0]:
+            raise CheckpointError(f"{path}: is no log of a training run, expected another run.folder")
+        return [row for row in reader if row["step"].isdecimal() and None not in row.values()]
 
 
 def open_tensorboard(folder: Path, step: int):

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tim_model.files import one_line
+
 
 def projection_loss(h: Tensor, h_target: Tensor) -> Tensor:
     """1 - cosine similarity of features (B,N,z_dim), mean over tokens -> (B,); 0 for a sample that is not finite."""
@@ -21,14 +23,17 @@ class ImageEncoder:
         pretrained: with the published weights, which timm downloads once.
 
     Raises:
-        ValueError: timm is not installed, knows no such model, or the model gives no feature maps.
+        ValueError: timm is not installed, knows no such model, its weights cannot be had, or it gives no feature maps.
     """
 
     def __init__(self, name: str, device: torch.device | str = "cpu", pretrained: bool = True):
         timm = import_timm()
         if not timm.is_model(name):
             raise ValueError(f"image encoder {name!r}: timm knows no such model; see timm.list_models()")
-        model = build_encoder(timm, name, pretrained)
+        try:
+            model = build_encoder(timm, name, pretrained)
+        except (OSError, RuntimeError) as error:  # no network, above all
+            raise ValueError(f"image encoder {name!r}: its weights cannot be loaded ({one_line(error)})") from None
         if not hasattr(model, "forward_intermediates"):
             raise ValueError(f"image encoder {name!r} gives no feature maps; expected a vision transformer")
         self.model = model.requires_grad_(False).eval().to(device)

@@ -6,6 +6,7 @@ import math
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,12 +15,13 @@ from tqdm import tqdm
 
 from tim_model.files import CheckpointError
 
+from .cache import write_text
 from .config import ConfigError, to_yaml
 from .data import Batch
 from .ema import EMA
 from .encode import Share
 from .engine import Engine, prepare_net, random_state, set_random_state
-from .export import write_weights
+from .export import find_state, write_weights
 from .learning_rate import learning_rate
 from .logs import Logs, Meter
 from .lora import add_lora
@@ -85,19 +87,28 @@ class Run:
             self.begin()
         self.listen()
         last = self.config.run.steps
-        bar = tqdm(total=last, initial=self.step, unit="step", disable=not self.engine.is_main)
         mark = time.perf_counter()
-        for batch in self.parts.data.batches(self.step, last, self.share):
-            self.advance(batch)
-            bar.update()
-            self.seconds, mark = self.seconds + time.perf_counter() - mark, time.perf_counter()
-            self.report(bar)
-            if self.step % self.config.checkpoint.every == 0 and self.step < last and not self.failures:
-                self.save()
-            if self.interrupted() or self.out_of_time():
-                break
-        bar.close()
+        with tqdm(total=last, initial=self.step, unit="step", disable=not self.engine.is_main) as bar:
+            for batch in self.batches():
+                self.advance(batch)
+                bar.update()
+                self.seconds, mark = self.seconds + time.perf_counter() - mark, time.perf_counter()
+                self.report(bar)
+                if self.step % self.config.checkpoint.every == 0 and self.step < last and not self.failures:
+                    self.save()
+                if self.interrupted() or self.out_of_time():
+                    break
         return self.finish()
+
+    def batches(self) -> Iterator[Batch]:
+        """The batches of all steps to come; where one cannot be read, the steps before it are saved."""
+        start = self.step
+        try:
+            yield from self.parts.data.batches(start, self.config.run.steps, self.share)
+        except (OSError, ValueError):
+            if self.step > start and not self.failures:
+                self.save()
+            raise
 
     def advance(self, batch: Batch) -> None:
         """One optimizer step."""
@@ -160,11 +171,12 @@ class Run:
 
     def begin(self) -> None:
         """Prepare the run folder."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "config.yaml").write_text(to_yaml(self.config), encoding="utf-8")
-        (self.folder / "data.txt").write_text(self.parts.dataset.table() + "\n", encoding="utf-8")
+        self.states.folder.mkdir(parents=True, exist_ok=True)
+        self.states.set_aside(self.step)
         run = self.config.run
         self.logs = Logs(self.folder, self.step, run.tensorboard, run.wandb, asdict(self.config))
+        write_text(self.folder / "config.yaml", to_yaml(self.config))
+        write_text(self.folder / "data.txt", self.parts.dataset.table() + "\n")
         dropped = len(self.parts.dataset.dropped)
         print(f"data: {len(self.parts.dataset.samples)} samples, {dropped} dropped, see {self.folder / 'data.txt'}")
         print(describe(self.parts))
@@ -254,12 +266,16 @@ class Run:
     def state_to_resume(self) -> dict | None:
         """The state that `resume` means, None for a fresh run."""
         resume, newest = self.config.resume, self.states.newest()
-        if resume == "none" and newest:
-            advice = "name another run.folder, or resume=auto"
-            raise ConfigError(f"resume=none, but {self.states.folder} holds states: {advice}")
-        if resume == "none" or resume == "auto" and not newest:
-            return None
-        return read_state(newest if resume == "auto" else Path(resume))
+        told = find_state(Path(resume)) if resume not in ("auto", "none") else None
+        if newest and resume != "auto" and (told is None or told.resolve() != newest.resolve()):
+            advice = f"resume=auto goes on from {newest.name}, another run.folder leaves them alone"
+            raise ConfigError(f"resume={resume}, but {self.states.folder} holds states: {advice}")
+        if told or not newest:
+            return read_state(told) if told else None
+        state, problems = self.states.read_newest()
+        for problem in problems if self.engine.is_main else ():
+            print(f"{problem}: set aside, the run goes on from step {state['step']}")
+        return state
 
     def load_state(self, state: dict) -> None:
         """Go on from a state of the same network; everything else may have changed in the config."""

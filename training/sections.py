@@ -141,4 +141,6 @@ class Config:
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     run: RunConfig = field(default_factory=RunConfig)
-    resume: str = "auto"  # "auto" goes on from the newest state in the run folder, "none" wants a fresh one
+    # "auto" goes on from the newest whole state in the run folder; "none" wants a folder without states, and so does
+    # the path of a state or run folder to start from, unless it is the newest one there
+    resume: str = "auto"

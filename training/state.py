@@ -10,7 +10,7 @@ import torch
 from tim_model.files import CheckpointError, atomic, one_line
 
 FORMAT = 1
-NAME = re.compile(r"step-(\d{8})\.pt")
+NAME = re.compile(r"step-(\d{8,})\.pt")
 DAMAGED = (RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, AttributeError)
 
 
@@ -38,6 +38,26 @@ class States:
     def newest(self) -> Path | None:
         steps = self.steps()
         return self.path(steps[-1]) if steps else None
+
+    def read_newest(self) -> tuple[dict, list[CheckpointError]]:
+        """The newest whole state, and what is wrong with later ones, such as one that a power cut left in parts.
+
+        Raises:
+            CheckpointError: none is whole.
+        """
+        problems = []
+        for step in reversed(self.steps()):
+            try:
+                return read_state(self.path(step)), problems
+            except CheckpointError as error:
+                problems.append(error)
+        raise CheckpointError(f"{problems[0]}; {self.folder} holds no other that is whole")
+
+    def set_aside(self, step: int) -> None:
+        """Rename what stands for later states, lest it count among those to keep."""
+        for later in self.steps():
+            if later > step:
+                self.path(later).replace(self.path(later).with_suffix(".damaged"))
 
     def save(self, state: dict) -> Path:
         """Write the state of `state["step"]`, whole or not at all, and remove those that need not be kept.
@@ -81,7 +101,7 @@ def read_state(path: Path) -> dict:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except DAMAGED as error:
-        raise CheckpointError(f"{path}: is no whole state ({one_line(error)}); delete it and resume again") from None
+        raise CheckpointError(f"{path}: is no whole state ({one_line(error)})") from None
     except Exception as error:  # noqa: BLE001, pickle.UnpicklingError and its kin
         raise CheckpointError(f"{path}: is no state of a training run ({one_line(error)})") from None
     if not isinstance(state, dict) or state.get("format") != FORMAT:

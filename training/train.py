@@ -15,7 +15,7 @@ import torch
 from tim_model.files import one_line
 
 from .config import load_config, to_yaml
-from .run import Run
+from .run import INTERRUPTED, Run
 from .sections import Config
 from .setup import build_parts, describe
 
@@ -33,6 +33,9 @@ def main(argv: list[str] | None = None) -> int:
             dry_run(config)
             return 0
         return Run(config).train()
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on", file=sys.stderr)
+        return INTERRUPTED
     except torch.OutOfMemoryError as error:
         advice = "raise optimizer.accumulation, or set run.gradient_checkpointing=true; the same command goes on"
         print(f"error: {one_line(error)}; {advice}", file=sys.stderr)

@@ -1,0 +1,89 @@
+"""Make the demo stack from nothing: python -m training.demo [--items FOLDER] [--models FOLDER]
+
+One after another, each as its recipe in training/recipes/demo says: pictures, classifier, VAE, text encoder, network.
+What is there is kept, and the same command goes on where it was stopped; everything but the result is in runs/demo.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from tim_model.checkpoint import read_checkpoint, write_checkpoint
+from tim_model.files import write_safetensors
+from tim_model.vae import read_vae
+
+from .evaluate import BUNDLED, MODELS
+
+RECIPES = Path(__file__).parent / "recipes" / "demo"
+RUNS = Path("runs/demo")  # where the recipes put things
+SCENES = 40_000
+PACKED_TEXT_ENCODER = RUNS / "gemma-fashion-scenes.safetensors"
+
+
+def stages(items: Path) -> list[tuple[Path, Sequence[str]]]:
+    """What each stage makes, and the module with its arguments that makes it."""
+    return [
+        (RUNS / "scenes", ["training.scenes", "--out", RUNS / "scenes", "--items", items, "--count", SCENES]),
+        (RUNS / "classifier.safetensors", ["training.classifier", items, RUNS / "classifier.safetensors"]),
+        (RUNS / "autoencoder" / "config.json", ["training.autoencoder", RECIPES / "autoencoder.yaml"]),
+        (PACKED_TEXT_ENCODER, ["training.language_model", RECIPES / "language_model.yaml"]),
+        (RUNS / "tim" / "model-ema.safetensors", ["training.train", RECIPES / "tim.yaml"]),
+    ]
+
+
+def run(made: Path, command: Sequence[object]) -> None:
+    """Run a module unless what it makes is there.
+
+    Raises:
+        ValueError: it failed; its own line says why.
+    """
+    if made.exists():
+        print(f"{made} is there", flush=True)
+        return
+    made.parent.mkdir(parents=True, exist_ok=True)
+    if status := subprocess.run([sys.executable, "-m", *map(str, command)], check=False).returncode:
+        raise ValueError(f"{command[0]} ended with status {status}, {made} was not made")
+
+
+def install(models: Path) -> list[Path]:
+    """Copy the results under their names in the models folder, weights in float16; returns the files."""
+    targets = {name: models / path.relative_to(MODELS) for name, path in BUNDLED.items() if MODELS in path.parents}
+    for path in targets.values():
+        path.parent.mkdir(parents=True, exist_ok=True)
+    write_checkpoint(read_checkpoint(RUNS / "tim" / "model-ema.safetensors"), targets["model"], torch.float16)
+    write_safetensors(half(read_vae(RUNS / "autoencoder").state_dict), targets["vae"], {"format": "pt"})
+    targets["text_encoder"].write_bytes(PACKED_TEXT_ENCODER.read_bytes())
+    targets["classifier"].write_bytes((RUNS / "classifier.safetensors").read_bytes())
+    return list(targets.values())
+
+
+def half(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.half().contiguous() for name, value in weights.items()}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; returns the exit status. What cannot be done is one line on stderr."""
+    parser = argparse.ArgumentParser(prog="python -m training.demo", description=__doc__.splitlines()[0])
+    parser.add_argument("--items", type=Path, default=BUNDLED["data"], help="Fashion-MNIST (default: %(default)s)")
+    parser.add_argument("--models", type=Path, default=MODELS, help="where the files go (default: %(default)s)")
+    arguments = parser.parse_args(argv)
+    try:
+        for made, command in stages(arguments.items):
+            run(made, command)
+        for path in install(arguments.models):
+            print(f"wrote {path}, {path.stat().st_size / 1e6:.1f} MB")
+    except (ValueError, OSError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

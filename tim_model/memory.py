@@ -21,9 +21,16 @@ def network_bytes(params: TiMParams, batch: int, height: int, width: int, dtype:
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that `device` has free; for CPU and MPS that is the machine's available memory."""
+    """Bytes that `device` has free, or that torch keeps for reuse; for CPU and MPS the machine's available memory."""
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + kept
     import psutil
 
     return psutil.virtual_memory().available
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether a device, or for CPUs the machine, had no memory left; only CUDA and ROCm have a type for it."""
+    told = str(error)
+    return isinstance(error, torch.cuda.OutOfMemoryError) or "out of memory" in told or "DefaultCPUAllocator" in told

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from .attention import Attention, attention
 from .layers import Block, FinalLayer, LabelEmbedder, PatchEmbedder, TextEmbedder, TimeEmbedder, layer_norm
 from .params import TiMParams
-from .rope import rope_table
+from .rope import UNSCALED, RopeScaling, rope_table
 
 
 class TiM(nn.Module):
@@ -20,7 +20,12 @@ class TiM(nn.Module):
         params: the architecture.
         operations: where layers with weights come from, anything with torch.nn's Linear, Conv2d, LayerNorm, Embedding.
         **factory: `dtype` and `device` of the weights.
+
+    Attributes:
+        rope_scaling: how rotations adapt to pictures beyond the trained size; a setting, not a weight.
     """
+
+    rope_scaling: RopeScaling = UNSCALED
 
     def __init__(self, params: TiMParams, operations: ModuleType = nn, **factory):
         super().__init__()
@@ -76,7 +81,7 @@ class TiM(nn.Module):
     def predict(self, x: Tensor, t: Tensor, r: Tensor, context: Tensor, attention: Attention) -> tuple[Tensor, Tensor]:
         """`forward` without checks or casts: all in the dtype of x. Returns F and the tokens for the REPA head."""
         h, w = (size // self.params.patch_size for size in x.shape[-2:])
-        rope = rope_table(h, w, self.params.head_dim, x.device)
+        rope = rope_table(h, w, self.params.head_dim, x.device, self.rope_scaling)
         delta = self.delta_embedder(t - r, x.dtype)
         c = self.t_embedder(t, x.dtype) + delta
         if self.params.num_classes is None:

@@ -52,6 +52,15 @@ class VAE:
         """What the model's raw latents are multiplied by."""
         return self.model.config["scaling_factor"]
 
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the model computes in; images and latents are float32."""
+        return next(self.model.parameters()).dtype
+
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
         """Scaled latents, float32, of images; of an SD-VAE the mode of its posterior, not a sample.
@@ -85,8 +94,7 @@ class VAE:
         return images.float()
 
     def _cast(self, x: Tensor) -> Tensor:
-        weight = next(self.model.parameters())
-        return x.to(weight.device, weight.dtype)
+        return x.to(self.device, self.dtype)
 
 
 @dataclass(frozen=True)

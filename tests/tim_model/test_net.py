@@ -8,6 +8,7 @@ from torch import nn
 
 from tim_model import TiM, TiMParams
 from tim_model.attention import attention
+from tim_model.rope import ROPE_SCALINGS, RopeScaling
 
 from .golden import assert_reproduces, golden_case, relative_error
 
@@ -139,6 +140,33 @@ def test_every_attention_goes_through_the_seam(kind, each):
     assert calls == [(image, image, image), (image, text, text)][:each] * 2
     without = net(x, t, r, context, attention=lambda q, k, v: 0 * attention(q, k, v))
     assert not torch.allclose(without, net(x, t, r, context))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("scaling", ROPE_SCALINGS)
+def test_rope_scaling_acts_beyond_the_trained_size_alone(kind, scaling):
+    net = small(kind)
+    within, beyond = inputs(net, h=8, w=6), inputs(net, h=8, w=12)  # in cells, two to a token
+    before = net(*within), net(*beyond)
+    net.rope_scaling = RopeScaling(scaling, trained=4)
+    assert torch.equal(net(*within), before[0])
+    assert torch.equal(net(*beyond), before[1]) == (scaling == "none")
+
+
+def test_rope_scaling_belongs_to_one_network_and_to_no_file():
+    net, other = small("class"), small("class")
+    net.rope_scaling = RopeScaling("ntk", trained=2)
+    assert other.rope_scaling.kind == "none"
+    assert net.state_dict().keys() == other.state_dict().keys()
+
+
+def test_rope_scaling_compiles_into_one_graph():
+    """Another scaling is another graph, not the old one."""
+    net = small("class")
+    given, compiled = inputs(net, h=4, w=8), torch.compile(net.predict, fullgraph=True, backend="eager")
+    for kind in ("none", "yarn"):
+        net.rope_scaling = RopeScaling(kind, trained=2)
+        torch.testing.assert_close(compiled(*given, attention)[0], net(*given))
 
 
 class Host:

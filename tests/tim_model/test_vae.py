@@ -153,7 +153,8 @@ def test_attention_names_of_2022(single_file):
 def test_dtype(wanted, single_file):
     model = make_model("f16c16").bfloat16()
     vae = load_vae(single_file(model.state_dict()), dtype=wanted)
-    assert {p.dtype for p in vae.model.parameters()} == {wanted or torch.bfloat16}
+    assert {p.dtype for p in vae.model.parameters()} == {vae.dtype} == {wanted or torch.bfloat16}
+    assert vae.device == torch.device("cpu")
     latents = vae.encode(torch.zeros(1, 3, 32, 32))
     assert latents.dtype == vae.decode(latents).dtype == torch.float32
 

@@ -1,0 +1,196 @@
+"""Pictures beyond the trained size in stages: sample at the base size, enlarge, re-noise, and go on at the next size.
+
+TiM jumps from any time to any earlier one, so that a large stage takes one or two steps.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from .latents import LatentSpace, latent_shape
+from .noise import draw_noise, noise_stream
+from .sampling import Interval, Step, sample
+from .schedule import check_times, make_times
+
+Size = tuple[int, int]  # (width, height)
+BASE_PIXELS = 1024 * 1024  # where the published text model is best
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One size in pixels and its times: from 1 in the first stage, from the re-noise time in the others, down to 0."""
+
+    width: int
+    height: int
+    times: tuple[float, ...]
+
+
+class Codec(Protocol):
+    """The two methods of a VAE that enlarging in pixels needs; `tim_model.vae.VAE` has them."""
+
+    def encode(self, images: Tensor) -> Tensor: ...
+
+    def decode(self, latents: Tensor) -> Tensor: ...
+
+
+def plan_stages(
+    width: int,
+    height: int,
+    unit: int,
+    base_pixels: int = BASE_PIXELS,
+    growth: float = 2.0,
+    steps: int = 4,
+    large_steps: int = 2,
+    renoise: float = 0.5,
+    time_shift: bool = False,
+) -> list[Stage]:
+    """The stages to width x height pixels: the first at about `base_pixels`, the last at exactly that size.
+
+    Args:
+        unit: every side is a multiple of it, the model's ratio times its patch size.
+        growth: a side grows by no more than this factor from stage to stage.
+        steps, large_steps: of the first stage, and of each of the others.
+        renoise: time in (0, 1] that the other stages start at: how much of the smaller picture they draw anew.
+        time_shift: bend each stage's schedule for its size, by `size_shift`.
+
+    Raises:
+        ValueError: sides that are no multiples of unit, or settings that make no plan; in one line.
+    """
+    if not 0 < renoise <= 1:
+        raise ValueError(f"renoise={renoise:g}: expected a time above 0, up to 1")
+
+    def stage(i: int, size: Size) -> Stage:
+        shift = size_shift(*size, base_pixels) if time_shift else 1.0
+        times = make_times("shifted", large_steps if i else steps, start=renoise if i else 1.0, shift=shift)
+        return Stage(*size, tuple(times))
+
+    return [stage(i, size) for i, size in enumerate(plan_sizes((width, height), unit, base_pixels, growth))]
+
+
+def size_shift(width: int, height: int, base_pixels: int = BASE_PIXELS) -> float:
+    """Shift of `schedule.shifted` for a picture with m tokens where the model knows n: sqrt(m/n), at least 1.
+
+    Stable Diffusion 3 (arXiv 2403.03206, eq. 23); pixels count as well as tokens. 1 leaves a schedule as it is.
+    """
+    return max(1.0, math.sqrt(width * height / base_pixels))
+
+
+def plan_sizes(target: Size, unit: int, base_pixels: int, growth: float) -> list[Size]:
+    """The sizes of the stages: as few as `growth` allows, about evenly spaced, of about one aspect ratio."""
+    if any(side < unit or side % unit for side in target):
+        raise ValueError(f"size {target[0]}x{target[1]}: expected multiples of {unit} for this model")
+    if not growth > 1:
+        raise ValueError(f"growth={growth:g}: expected a factor above 1")
+    sizes = [base_size(target, unit, base_pixels)]
+    while sizes[-1] != target:
+        sizes.append(next_size(sizes[-1], target, unit, growth))
+    return sizes
+
+
+def next_size(size: Size, target: Size, unit: int, growth: float) -> Size:
+    """The size of the stage after `size`, each side the same share of its way to the target's in powers."""
+    ratios = [end / side for side, end in zip(size, target, strict=True)]
+    left = math.ceil(math.log(max(ratios)) / math.log(growth) - 1e-9)
+    if left <= 1:
+        return target
+    width, height = (
+        min(round(side * ratio ** (1 / left) / unit), int(side * growth / unit + 1e-9)) * unit
+        for side, ratio in zip(size, ratios, strict=True)
+    )
+    if width <= size[0] and height <= size[1]:
+        raise ValueError(f"growth={growth:g}: expected enough to enlarge {size[0]}x{size[1]} by {unit} pixels")
+    return width, height
+
+
+def base_size(target: Size, unit: int, base_pixels: int) -> Size:
+    """The size of about `base_pixels` and the target's aspect ratio, in multiples of unit; never above the target."""
+    if base_pixels < unit * unit:
+        raise ValueError(f"base_pixels={base_pixels}: expected at least {unit}x{unit} for this model")
+    scale = min(1.0, math.sqrt(base_pixels / math.prod(target)))
+    width, height = (max(1, round(side * scale / unit)) * unit for side in target)
+    return width, height
+
+
+def upscale(x: Tensor, width: int, height: int) -> Tensor:
+    """Pictures or latents (B,C,H,W) at another size in cells: bicubic, filtered first where a side shrinks."""
+    from kornia.geometry.transform import resize
+
+    return resize(x, (height, width), interpolation="bicubic", align_corners=False, antialias=True)
+
+
+def renoise(x: Tensor, noise: Tensor, s: float) -> Tensor:
+    """The state x_s = (1 - s) x + s noise at time s of the data x, on the path ot_fm."""
+    return (1 - s) * x + s * noise
+
+
+def stage_seed(seed: int, stage: int) -> int:
+    """The seed of a stage's noise, that of the picture for stage 0; far from the seeds of other pictures."""
+    return (seed + stage * 0x9E3779B97F4A7C15) % 2**64  # 2^64 over the golden ratio: all stages differ
+
+
+@torch.no_grad()
+def sample_progressively(
+    net: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor],
+    stages: Sequence[Stage],
+    context: Tensor,
+    null_context: Tensor | None = None,
+    *,
+    space: LatentSpace,
+    seed: int = 0,
+    vae: Codec | None = None,
+    cfg: float = 1.0,
+    guidance_interval: Interval = (0.0, 1.0),
+    stochasticity: float = 0.0,
+    velocity: bool = False,
+    callback: Callable[[int, Step], None] | None = None,
+) -> Tensor:
+    """Latents of the last stage's size, one for each row of `context`; one stage alone is `sample`.
+
+    Args:
+        net, context, null_context, cfg, guidance_interval, stochasticity, velocity: as for `sample`, on ot_fm.
+        stages: from `plan_stages` or your own.
+        space: of the model's latents.
+        seed: the same seed gives the same pictures; each stage has noise of its own.
+        vae: enlarges in pixels; without it the latents themselves are enlarged, which in pixel space are pictures.
+        callback: called with the stage, from 0, and each of its finished steps.
+
+    Raises:
+        ValueError: stages that do not follow one another, sizes that do not fit the latents, and as `sample`.
+    """
+    check_stages(stages)
+    x = None
+    for i, stage in enumerate(stages):
+        shape = latent_shape(space, 1, stage.width, stage.height, len(context))
+        noise = draw_noise(shape, stage_seed(seed, i)).to(context.device)
+        x = noise if x is None else renoise(enlarge(x, shape, vae, space), noise, stage.times[0])
+        x = sample(
+            net, x, stage.times, context, null_context, cfg, guidance_interval, stochasticity, velocity,
+            noise_stream(stage_seed(seed, i)), (lambda step, i=i: callback(i, step)) if callback else None,
+        )  # fmt: skip
+    return x
+
+
+def enlarge(latents: Tensor, shape: Sequence[int], vae: Codec | None, space: LatentSpace) -> Tensor:
+    """Latents of `shape` that show the same picture, by way of its pixels where there is a VAE."""
+    height, width = shape[-2:]
+    if vae is None:
+        return upscale(latents, width, height)
+    pixels = upscale(vae.decode(latents), width * space.ratio, height * space.ratio)
+    return vae.encode(pixels.clamp_(-1, 1)).to(latents)  # bicubic overshoots at edges
+
+
+def check_stages(stages: Sequence[Stage]) -> None:
+    """Raise ValueError unless there are stages, the first starting at 1, each ending at 0 with valid times."""
+    if not stages:
+        raise ValueError("no stages: expected at least one")
+    for i, stage in enumerate(stages):
+        times = check_times(list(stage.times))
+        if times[-1] != 0 or (i == 0 and times[0] != 1):
+            start = "1 (pure noise)" if i == 0 else "its re-noise time"
+            raise ValueError(f"stage {i} runs from {times[0]:g} to {times[-1]:g}: expected it from {start} to 0")

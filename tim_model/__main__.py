@@ -10,18 +10,21 @@ from pathlib import Path
 
 import torch
 from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 from .checkpoint import describe, read_checkpoint, write_checkpoint
 from .files import check_target
-from .latents import default_size
-from .noise import noise_stream
+from .latents import latent_shape
 from .pictures import grid, save_png, to_pictures
-from .pipeline import TiMPipeline
-from .sampling import sample
+from .pipeline import ENLARGE, TiMPipeline
+from .progressive import Stage
+from .rope import ROPE_SCALINGS
 from .schedule import SCHEDULES, make_times, parse_times
+from .sizes import MAX_MEGAPIXELS, MAX_SIDE, MEGAPIXEL, MIN_MEGAPIXELS, choose_size, parse_aspect, size_warning
 from .text import pack_text_encoder
 
-MAX_SIDE = 16384  # pixels
+STRATEGIES = ("native", "progressive")
+PROGRESSIVE = ("renoise", "large_steps", "shift", "enlarge")  # options of that strategy alone
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -69,20 +72,42 @@ def add_generate(command: argparse.ArgumentParser) -> None:
     add("--text-encoder", type=Path, help="folder of google/gemma-3-1b-it or a packed file, for text models")
     add("--vae", type=Path, help="DC-AE or SD-VAE in the layout of diffusers; pixel-space models need none")
     add("--steps", type=step_counts, default=[4], metavar="N[,N...]", help="step counts, one picture each (default 4)")
-    add("--schedule", choices=SCHEDULES, default="uniform", help="how steps are spread (default uniform)")
-    add("--times", type=time_list, help='own schedule, such as "1, 0.6, 0.25, 0"; replaces --steps')
+    add("--schedule", choices=SCHEDULES, help="how steps are spread (default uniform)")
+    add("--times", type=refusing(parse_times), help='own schedule, such as "1, 0.6, 0.25, 0"; replaces --steps')
     add("--cfg", type=float, default=2.5, help="guidance scale, 1 for none (default 2.5)")
     add("--guidance", type=float, nargs=2, default=(0.0, 1.0), metavar=("LOW", "HIGH"),
         help="times between which steps are guided, ends excluded (default 0 1; -inf inf guides all)")  # fmt: skip
     add("--stochasticity", type=at_least(0.0), default=0.0, help="share of noise renewed on the way (default 0)")
     add("--seed", type=at_least(0, 2**64 - 1), default=0)
-    add("--size", type=picture_size, metavar="WxH", help="pixels (default: the size the model is made for)")
+    add_size(command.add_argument_group("size"))
     add("--batch", type=at_least(1), default=1, help="pictures for each step count (default 1)")
     add("--device", help="cpu, cuda, mps (default: the best there is)")
     add("--dtype", choices=DTYPES, help="of the weights (default: bfloat16 on a GPU, float32 on a CPU)")
     add("--out", type=Path, default=Path("tim.png"), metavar="PNG",
         help="file to write; a grid of several pictures, which then lie beside it (default tim.png)")  # fmt: skip
     command.set_defaults(run=generate)
+
+
+def add_size(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--size", type=picture_size, metavar="WxH", help="pixels (default: the size the model is made for)")
+    add("--aspect", type=refusing(parse_aspect), metavar="W:H", help="instead of --size, such as 16:9 (default 1:1)")
+    add("--megapixels", type=at_least(MIN_MEGAPIXELS, MAX_MEGAPIXELS), metavar="MP",
+        help="area that goes with --aspect, 1 is 1024x1024 pixels (default: as the size the model is made for)",
+    )  # fmt: skip
+    add("--strategy", choices=STRATEGIES, default="native",
+        help="native samples at the size itself, what the model was trained for; progressive, for sizes above the one "
+        "it is made for, samples at that one first, then enlarges and redraws details (default native)",
+    )  # fmt: skip
+    add("--large-steps", type=at_least(1), metavar="N", help="progressive: steps at each larger size (default 2)")
+    add("--renoise", type=float, metavar="T",
+        help="progressive: time above 0, up to 1, that larger sizes start at; 1 draws all anew (default 0.5)",
+    )  # fmt: skip
+    add("--shift", action="store_true", default=None, help="progressive: larger sizes step more near the noise")
+    add("--enlarge", choices=ENLARGE, help="progressive: what grows; latents need no VAE on the way (default pixels)")
+    add("--rope", choices=ROPE_SCALINGS, default="none",
+        help="scaling of positions beyond the size the model is made for; up to it nothing changes (default none)",
+    )  # fmt: skip
 
 
 def step_counts(text: str) -> list[int]:
@@ -95,11 +120,16 @@ def step_counts(text: str) -> list[int]:
     return counts
 
 
-def time_list(text: str) -> list[float]:
-    try:
-        return parse_times(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+def refusing(parse: Callable[[str], object]) -> Callable[[str], object]:
+    """`parse` whose ValueError argparse shows as it is."""
+
+    def parser(text: str) -> object:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return parser
 
 
 def at_least(lowest: float, highest: float = math.inf) -> Callable[[str], float]:
@@ -139,30 +169,67 @@ def convert(a: argparse.Namespace) -> None:
 
 def generate(a: argparse.Namespace) -> None:
     check_target(a.out)
+    check_options(a)
     pipeline = TiMPipeline.from_files(a.model, a.text_encoder, a.vae, a.device, DTYPES.get(a.dtype))
-    size = a.size or default_size(pipeline.net.params, pipeline.space)
-    noise = pipeline.noise(size, a.batch, a.seed)
+    size = chosen_size(a, pipeline)
+    if warning := size_warning(*size, pipeline.unit):
+        print(f"warning: {warning}", file=sys.stderr)
+    runs = [planned_stages(a, pipeline, size, steps) for steps in ([0] if a.times else a.steps)]
     what = [a.prompt if a.label is None else a.label] * a.batch
     condition = pipeline.text(what, a.negative, a.cfg > 1) if a.label is None else pipeline.classes(what)
-    pipeline.make_room(noise.shape)
     rows = []
-    for times in [a.times] if a.times else [make_times(a.schedule, steps) for steps in a.steps]:
-        with tqdm(total=len(times) - 1, unit="step", desc=f"steps: {len(times) - 1}") as bar:
-            latents = sample(
-                pipeline.net, noise, times, *condition, cfg=a.cfg, guidance_interval=tuple(a.guidance),
-                stochasticity=a.stochasticity, noise_fn=noise_stream(a.seed), callback=lambda step: bar.update(),
+    for stages in runs:
+        counts = [len(stage.times) - 1 for stage in stages]
+        description = f"steps: {' + '.join(map(str, counts))}"
+        with tqdm(total=sum(counts), unit="step", desc=description) as bar, logging_redirect_tqdm():
+            images = pipeline.paint(
+                condition, stages, seed=a.seed, rope=a.rope, enlarge=a.enlarge or ENLARGE[0], cfg=a.cfg,
+                guidance_interval=tuple(a.guidance), stochasticity=a.stochasticity, callback=lambda step: bar.update(),
             )  # fmt: skip
-        rows.append((settings_of(a, times, size), to_pictures(pipeline.decode(latents))))
+        rows.append((settings_of(a, stages), to_pictures(images)))
     save_rows(rows, a.out)
 
 
-def settings_of(a: argparse.Namespace, times: list[float], size: tuple[int, int]) -> dict[str, object]:
+def check_options(a: argparse.Namespace) -> None:
+    """Raise ValueError for options that exclude each other."""
+    if a.size and (a.aspect or a.megapixels):
+        raise ValueError("--size with --aspect or --megapixels: expected one or the other")
+    native = a.strategy == "native"
+    names = [name for name in (PROGRESSIVE if native else ("times", "schedule")) if getattr(a, name) is not None]
+    if names:
+        option, other = names[0].replace("_", "-"), STRATEGIES[native]
+        raise ValueError(f"--{option} with --strategy {a.strategy}: leave it out, or take --strategy {other}")
+
+
+def chosen_size(a: argparse.Namespace, pipeline: TiMPipeline) -> tuple[int, int]:
+    """(width, height) in pixels, as told in either way; ValueError for a size that the model cannot have."""
+    if a.aspect or a.megapixels:
+        megapixels = a.megapixels or math.prod(pipeline.default_size) / MEGAPIXEL
+        return choose_size(a.aspect or 1.0, megapixels, pipeline.unit)
+    size = a.size or pipeline.default_size
+    latent_shape(pipeline.space, pipeline.net.params.patch_size, *size, a.batch)
+    return size
+
+
+def planned_stages(a: argparse.Namespace, pipeline: TiMPipeline, size: tuple[int, int], steps: int) -> list[Stage]:
+    """One stage, or those of --strategy progressive."""
+    if a.strategy == "native":
+        return [Stage(*size, tuple(a.times or make_times(a.schedule or "uniform", steps)))]
+    options = {"large_steps": a.large_steps, "renoise": a.renoise, "time_shift": a.shift}
+    return pipeline.plan(size, steps=steps, **{name: value for name, value in options.items() if value is not None})
+
+
+def settings_of(a: argparse.Namespace, stages: list[Stage]) -> dict[str, object]:
     """What makes the same picture again, for the file's metadata."""
     what = {"class": a.label} if a.prompt is None else {"prompt": a.prompt, "negative": a.negative}
+    options = {name: getattr(a, name) for name in PROGRESSIVE if getattr(a, name) is not None}
+    if a.strategy == "progressive":
+        options["stages"] = ", ".join(f"{stage.width}x{stage.height}" for stage in stages)
     return {
-        "model": a.model.name, **what, "steps": len(times) - 1, "times": ", ".join(f"{t:g}" for t in times),
+        "model": a.model.name, **what, "steps": len(stages[0].times) - 1,
+        "times": "; ".join(", ".join(f"{t:g}" for t in stage.times) for stage in stages),
         "cfg": a.cfg, "guidance": "{:g} {:g}".format(*a.guidance), "stochasticity": a.stochasticity, "seed": a.seed,
-        "size": "{}x{}".format(*size),
+        "size": f"{stages[-1].width}x{stages[-1].height}", "strategy": a.strategy, **options, "rope": a.rope,
     }  # fmt: skip
 
 

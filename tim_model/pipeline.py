@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import NamedTuple
 
@@ -13,16 +15,19 @@ from torch import Tensor
 from .checkpoint import build_net, read_checkpoint
 from .labels import label_index
 from .latents import LatentSpace, default_size, latent_shape
-from .memory import DECODE_BYTES, free_memory, network_bytes
+from .memory import DECODE_BYTES, ENCODE_BYTES, free_memory, network_bytes
 from .net import TiM
-from .noise import draw_noise, noise_stream
-from .sampling import sample
+from .noise import draw_noise
+from .progressive import Stage, plan_stages, sample_progressively
+from .rope import RopeScaling
 from .schedule import make_times
 from .text import TextEncoder, load_text_encoder, pad_features
+from .tiles import decode_in_tiles, encode_in_tiles
 from .vae import VAE, load_vae
 
 DC_AE = "mit-han-lab/dc-ae-f32c32-sana-1.1-diffusers"
 SD_VAE = "stabilityai/sd-vae-ft-ema"
+ENLARGE = ("pixels", "latents")  # what grows from stage to stage
 
 
 class Condition(NamedTuple):
@@ -113,6 +118,16 @@ class TiMPipeline:
     def device(self) -> torch.device:
         return self.net.x_embedder.proj.weight.device
 
+    @property
+    def unit(self) -> int:
+        """Pixels of a token and side, which sides of pictures are multiples of."""
+        return self.space.ratio * self.net.params.patch_size
+
+    @property
+    def default_size(self) -> tuple[int, int]:
+        """(width, height) in pixels that the model is made for."""
+        return default_size(self.net.params, self.space)
+
     def text(self, prompts: str | Sequence[str], negative: str = "", guided: bool = True) -> Condition:
         """Features of `prompts` and of the negative prompt, padded to the longest of all.
 
@@ -147,13 +162,60 @@ class TiMPipeline:
         dtype = self.net.x_embedder.proj.weight.dtype
         sampling = network_bytes(self.net.params, 2 * batch, height, width, dtype)
         pixels = batch * height * width * self.space.ratio**2
-        decoding = DECODE_BYTES * pixels * dtype.itemsize if self.vae else 0
-        if self.reload_text_encoder and free_memory(self.device) < max(sampling, decoding):
+        coding = max(ENCODE_BYTES, DECODE_BYTES) * pixels * dtype.itemsize if self.vae else 0
+        if self.reload_text_encoder and free_memory(self.device) < max(sampling, coding):
             self.text_encoder = None
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Pictures of latents; in pixel space they are pictures already."""
-        return latents if self.vae is None else self.vae.decode(latents)
+        """Pictures of latents, in tiles where memory is short; in pixel space they are pictures already."""
+        return latents if self.vae is None else decode_in_tiles(self.vae, latents)
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Latents of pictures, in tiles where memory is short."""
+        return images if self.vae is None else encode_in_tiles(self.vae, images)
+
+    def plan(self, size: tuple[int, int], **options) -> list[Stage]:
+        """The stages to (width, height) pixels from the size that the model is made for; options of `plan_stages`."""
+        return plan_stages(*size, self.unit, **{"base_pixels": math.prod(self.default_size), **options})
+
+    @contextmanager
+    def rope_scaled(self, kind: str) -> Iterator[None]:
+        """Inside, rotations of pictures beyond the size that the model is made for are scaled; see `RopeScaling`."""
+        before = self.net.rope_scaling
+        self.net.rope_scaling = RopeScaling(kind, self.default_size[0] // self.unit)
+        try:
+            yield
+        finally:
+            self.net.rope_scaling = before
+
+    def paint(
+        self,
+        condition: Condition,
+        stages: Sequence[Stage],
+        *,
+        seed: int = 0,
+        rope: str = "none",
+        enlarge: str = "pixels",
+        **sampling,
+    ) -> Tensor:
+        """One picture for each row of the condition, through `stages`; of one alone all of `sample` can be used.
+
+        Args:
+            rope: a name in `ROPE_SCALINGS`.
+            enlarge: what grows from stage to stage, "pixels" or "latents".
+            sampling: further arguments of `sample`.
+        """
+        if enlarge not in ENLARGE:
+            raise ValueError(f"enlarge={enlarge!r}: expected one of {', '.join(ENLARGE)}")
+        for stage in stages:
+            batch = len(condition.context)
+            self.make_room(latent_shape(self.space, self.net.params.patch_size, stage.width, stage.height, batch))
+        vae = self if enlarge == "pixels" else None
+        with self.rope_scaled(rope):
+            latents = sample_progressively(
+                self.net, stages, *condition, space=self.space, seed=seed, vae=vae, **sampling
+            )
+        return self.decode(latents)
 
     def __call__(
         self,
@@ -166,7 +228,8 @@ class TiMPipeline:
         size: tuple[int, int] | None = None,
         seed: int = 0,
         cfg: float = 2.5,
-        **sampling,
+        stages: Sequence[Stage] | None = None,
+        **options,
     ) -> Tensor:
         """One picture for each prompt of a text model, or each class (number or name) of a class model.
 
@@ -174,18 +237,20 @@ class TiMPipeline:
             negative: what guidance leans away from; the empty prompt as published.
             steps: equal ones; `times`, from `make_times` or your own, replaces them.
             size: (width, height) in pixels; by default the size that the model is made for.
-            sampling: further arguments of `sample`, such as guidance_interval.
+            stages: sizes and times for pictures larger than that, from `plan`; they replace size, steps and times.
+            options: of `paint`, such as rope, and further arguments of `sample`, such as guidance_interval.
 
         Raises:
             ValueError: anything that does not fit the model, in one line.
         """
         if (prompts is None) == (classes is None):
             raise ValueError("expected prompts for a text model, or classes for a class model")
+        if stages is not None and (size or times):
+            raise ValueError("stages have sizes and times of their own: leave size and times out")
         condition = self.classes(classes) if prompts is None else self.text(prompts, negative, cfg > 1)
-        noise = self.noise(size or default_size(self.net.params, self.space), len(condition.context), seed)
-        self.make_room(noise.shape)
-        times = times or make_times("uniform", steps)
-        return self.decode(sample(self.net, noise, times, *condition, cfg=cfg, noise_fn=noise_stream(seed), **sampling))
+        if stages is None:
+            stages = [Stage(*(size or self.default_size), tuple(times or make_times("uniform", steps)))]
+        return self.paint(condition, stages, seed=seed, cfg=cfg, **options)
 
 
 def as_list(texts: str | Sequence[str]) -> list[str]:

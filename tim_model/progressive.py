@@ -15,11 +15,11 @@ from torch import Tensor
 
 from .latents import LatentSpace, latent_shape
 from .noise import draw_noise, noise_stream
-from .sampling import Interval, Step, sample
+from .sampling import sample
 from .schedule import check_times, make_times
+from .sizes import MEGAPIXEL, nearest_multiple
 
 Size = tuple[int, int]  # (width, height)
-BASE_PIXELS = 1024 * 1024  # where the published text model is best
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def plan_stages(
     width: int,
     height: int,
     unit: int,
-    base_pixels: int = BASE_PIXELS,
+    base_pixels: int = MEGAPIXEL,
     growth: float = 2.0,
     steps: int = 4,
     large_steps: int = 2,
@@ -54,6 +54,7 @@ def plan_stages(
 
     Args:
         unit: every side is a multiple of it, the model's ratio times its patch size.
+        base_pixels: that the model knows, width times height; one megapixel for the published text model.
         growth: a side grows by no more than this factor from stage to stage.
         steps, large_steps: of the first stage, and of each of the others.
         renoise: time in (0, 1] that the other stages start at: how much of the smaller picture they draw anew.
@@ -73,7 +74,7 @@ def plan_stages(
     return [stage(i, size) for i, size in enumerate(plan_sizes((width, height), unit, base_pixels, growth))]
 
 
-def size_shift(width: int, height: int, base_pixels: int = BASE_PIXELS) -> float:
+def size_shift(width: int, height: int, base_pixels: int = MEGAPIXEL) -> float:
     """Shift of `schedule.shifted` for a picture with m tokens where the model knows n: sqrt(m/n), at least 1.
 
     Stable Diffusion 3 (arXiv 2403.03206, eq. 23); pixels count as well as tokens. 1 leaves a schedule as it is.
@@ -113,8 +114,7 @@ def base_size(target: Size, unit: int, base_pixels: int) -> Size:
     if base_pixels < unit * unit:
         raise ValueError(f"base_pixels={base_pixels}: expected at least {unit}x{unit} for this model")
     scale = min(1.0, math.sqrt(base_pixels / math.prod(target)))
-    width, height = (max(1, round(side * scale / unit)) * unit for side in target)
-    return width, height
+    return nearest_multiple(target[0] * scale, unit), nearest_multiple(target[1] * scale, unit)
 
 
 def upscale(x: Tensor, width: int, height: int) -> Tensor:
@@ -144,35 +144,30 @@ def sample_progressively(
     space: LatentSpace,
     seed: int = 0,
     vae: Codec | None = None,
-    cfg: float = 1.0,
-    guidance_interval: Interval = (0.0, 1.0),
-    stochasticity: float = 0.0,
-    velocity: bool = False,
-    callback: Callable[[int, Step], None] | None = None,
+    **sampling,
 ) -> Tensor:
     """Latents of the last stage's size, one for each row of `context`; one stage alone is `sample`.
 
     Args:
-        net, context, null_context, cfg, guidance_interval, stochasticity, velocity: as for `sample`, on ot_fm.
+        net, context, null_context: as for `sample`.
         stages: from `plan_stages` or your own.
         space: of the model's latents.
         seed: the same seed gives the same pictures; each stage has noise of its own.
         vae: enlarges in pixels; without it the latents themselves are enlarged, which in pixel space are pictures.
-        callback: called with the stage, from 0, and each of its finished steps.
+        sampling: further arguments of `sample`, such as cfg; several stages need its ot_fm. Steps count from 0 in
+            each stage.
 
     Raises:
         ValueError: stages that do not follow one another, sizes that do not fit the latents, and as `sample`.
     """
-    check_stages(stages)
+    check_stages(stages, **sampling)
     x = None
     for i, stage in enumerate(stages):
         shape = latent_shape(space, 1, stage.width, stage.height, len(context))
         noise = draw_noise(shape, stage_seed(seed, i)).to(context.device)
         x = noise if x is None else renoise(enlarge(x, shape, vae, space), noise, stage.times[0])
-        x = sample(
-            net, x, stage.times, context, null_context, cfg, guidance_interval, stochasticity, velocity,
-            noise_stream(stage_seed(seed, i)), (lambda step, i=i: callback(i, step)) if callback else None,
-        )  # fmt: skip
+        stream = noise_stream(stage_seed(seed, i))
+        x = sample(net, x, stage.times, context, null_context, noise_fn=stream, **sampling)
     return x
 
 
@@ -182,13 +177,17 @@ def enlarge(latents: Tensor, shape: Sequence[int], vae: Codec | None, space: Lat
     if vae is None:
         return upscale(latents, width, height)
     pixels = upscale(vae.decode(latents), width * space.ratio, height * space.ratio)
-    return vae.encode(pixels.clamp_(-1, 1)).to(latents)  # bicubic overshoots at edges
+    return vae.encode(pixels.clamp(-1, 1)).to(latents)  # bicubic overshoots at edges
 
 
-def check_stages(stages: Sequence[Stage]) -> None:
-    """Raise ValueError unless there are stages, the first starting at 1, each ending at 0 with valid times."""
+def check_stages(stages: Sequence[Stage], transport: str = "ot_fm", **sampling) -> None:
+    """Raise ValueError unless there are stages: one, or several from 1 or a re-noise time to 0 each, on ot_fm."""
     if not stages:
         raise ValueError("no stages: expected at least one")
+    if len(stages) == 1:
+        return  # `sample` knows which times it can take
+    if transport != "ot_fm":
+        raise ValueError(f"transport {transport!r} in {len(stages)} stages: expected ot_fm, which they re-noise on")
     for i, stage in enumerate(stages):
         times = check_times(list(stage.times))
         if times[-1] != 0 or (i == 0 and times[0] != 1):

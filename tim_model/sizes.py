@@ -50,7 +50,9 @@ def choose_size(aspect: float, megapixels: float, unit: int) -> tuple[int, int]:
     if not 0 < aspect < math.inf:
         raise ValueError(f"aspect {aspect}: expected width over height, a positive number such as 1.78")
     if not MIN_MEGAPIXELS <= megapixels <= MAX_MEGAPIXELS:
-        raise ValueError(f"{megapixels} megapixels: expected {MIN_MEGAPIXELS} to {MAX_MEGAPIXELS}")
+        raise ValueError(
+            f"{megapixels:.3g} megapixels: expected {MIN_MEGAPIXELS} to {MAX_MEGAPIXELS}; give the sides of other sizes"
+        )
     area = megapixels * MEGAPIXEL
     return size_of(math.sqrt(area * aspect), math.sqrt(area / aspect), unit)
 
@@ -71,9 +73,13 @@ def size_of(width: float, height: float, unit: int) -> tuple[int, int]:
             f"size {width:g}x{height:g}: expected sides of {unit} to {MAX_SIDE} pixels; "
             "change the size, or take an aspect nearer to 1:1"
         )
-    largest = MAX_SIDE // unit
-    w, h = (min(max(1, round(side / unit)), largest) * unit for side in (width, height))
-    return w, h
+    largest = MAX_SIDE // unit * unit
+    return min(nearest_multiple(width, unit), largest), min(nearest_multiple(height, unit), largest)
+
+
+def nearest_multiple(side: float, unit: int) -> int:
+    """The positive multiple of `unit` that is nearest to a side in pixels."""
+    return max(1, round(side / unit)) * unit
 
 
 def describe_size(width: int, height: int, unit: int) -> str:

@@ -86,14 +86,15 @@ def blend_tiles(
     scale: int = 1,
     ratio: int = 1,
     margin: int = 0,
+    batch: int = 1,
     on_tile: Progress | None = None,
 ) -> Tensor:
-    """`function` of x, tile by tile and picture by picture: (B,C',h*scale,w*scale), float32, on the device of x.
+    """`function` of x, tile by tile and `batch` pictures at once: (B,C',h*scale,w*scale), float32, on the device of x.
 
     Of the results of `function` only one is alive at a time.
 
     Args:
-        function: maps (1,C,h*ratio,w*ratio) to (1,C',h*scale,w*scale), on any device.
+        function: maps (b,C,h*ratio,w*ratio) to (b,C',h*scale,w*scale), b up to `batch`, on any device.
         x: (B,C,h*ratio,w*ratio).
         tile, overlap: see `plan_tiles`; in cells, for both axes.
         scale, ratio: of the result, and of x, for each cell and side: (r, 1) to decode and (1, r) to encode.
@@ -108,15 +109,15 @@ def blend_tiles(
     if x.shape[-2] % ratio or x.shape[-1] % ratio:
         raise ValueError(f"{x.shape[-1]}x{x.shape[-2]} pixels in tiles: expected multiples of {ratio}")
     plans = [plan_tiles(side // ratio, tile, overlap) for side in x.shape[-2:]]
-    areas = list(product(range(len(x)), *(axis_parts(plan, scale, ratio, margin) for plan in plans)))
+    areas = list(product(range(0, len(x), batch), *(axis_parts(plan, scale, ratio, margin) for plan in plans)))
     blended = None
     for done, (b, (in_y, out_y, weight_y), (in_x, out_x, weight_x)) in enumerate(areas, start=1):
-        result = function(x[b : b + 1, :, in_y, in_x])
+        result = function(x[b : b + batch, :, in_y, in_x])
         if blended is None:
             height, width = (plan[-1][1] * scale for plan in plans)
             blended = x.new_zeros(len(x), result.shape[1], height, width, dtype=torch.float32)
         weight = torch.outer(weight_y, weight_x).to(x.device)
-        blended[b : b + 1, :, out_y, out_x].addcmul_(result.to(blended), weight)
+        blended[b : b + batch, :, out_y, out_x].addcmul_(result.to(blended), weight)
         del result  # before the next one comes
         if on_tile is not None:
             on_tile(done, len(areas))
@@ -156,9 +157,10 @@ def blend_what_fits(
     warn: Callable[[str], None] = logger.warning,
     **options,
 ) -> Tensor:
-    """`blend_tiles`, once more with tiles of half the side whenever memory runs out, down to `minimum` cells.
+    """`blend_tiles`, once more picture by picture with tiles of half the side whenever memory runs out.
 
     Args:
+        minimum: the smallest side to try, in cells.
         warn: told in one sentence when tiles get smaller.
         options: of `blend_tiles`.
 
@@ -180,13 +182,15 @@ def blend_what_fits(
             )
         smaller = max(tile // 2, minimum)
         warn(f"Out of memory with tiles of {tile * pixels} pixels, going on with {smaller * pixels}.")
-        tile = smaller
+        tile, options["batch"] = smaller, 1
 
 
 def decode_in_tiles(
     vae: VAE, latents: Tensor, tile: int | None = None, overlap: int = OVERLAP, on_tile: Progress | None = None
 ) -> Tensor:
     """`vae.decode` in tiles: images (B,3,H,W), float32, on the device of the latents, about [-1, 1].
+
+    What fits into memory is decoded whole, the same to the last bit.
 
     Args:
         latents: (B,channels,h,w), scaled.
@@ -234,6 +238,7 @@ def in_vae_tiles(
         cell_bytes = pixel_bytes * vae.dtype.itemsize * vae.ratio**2
         usable = min(free_memory(vae.device), MAX_PIXELS // vae.ratio**2 * cell_bytes)
         tile = choose_tile(usable, height, width, cell_bytes, minimum)
+        options["batch"] = max(1, usable // max(1, height * width * cell_bytes))
     else:
         tile //= vae.ratio
     return blend_what_fits(function, x, tile, overlap, minimum, margin=overlap // 4, **options)

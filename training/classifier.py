@@ -70,7 +70,7 @@ def read_items(folder: str | Path, split: str) -> tuple[Tensor, Tensor]:
 
 
 def train_classifier(images: Tensor, labels: Tensor, epochs: int = 6, seed: int = 0) -> ItemClassifier:
-    """A trained classifier; pictures are shifted by up to 2 pixels and mirrored at random.
+    """A trained classifier; pictures are shifted, mirrored, softened and darkened at random.
 
     Args:
         images: (N,1,32,32) uint8.
@@ -94,12 +94,24 @@ def train_classifier(images: Tensor, labels: Tensor, epochs: int = 6, seed: int 
 
 
 def augment(gray: Tensor, draws: Draws) -> Tensor:
-    """Each picture shifted by up to 2 pixels, half of them mirrored."""
+    """Each picture shifted by up to 2 pixels, half of them mirrored, softened and darkened to some degree.
+
+    Samples and decoded latents are softer than real pictures, which says nothing about what they show.
+    """
     shifts = (draws.uniform("shift", (2,)) * 5).long().tolist()
     mirrored = (draws.uniform("mirror") < 0.5).tolist()
     padded = F.pad(gray, (2, 2, 2, 2))
     moved = [picture[:, y : y + SIDE, x : x + SIDE] for picture, (y, x) in zip(padded, shifts, strict=True)]
-    return torch.stack([picture.flip(-1) if flip else picture for picture, flip in zip(moved, mirrored, strict=True)])
+    gray = torch.stack([picture.flip(-1) if flip else picture for picture, flip in zip(moved, mirrored, strict=True)])
+    softness, light = (2 * draws.uniform(name, (1, 1, 1)) - 1 for name in ("soft", "light"))
+    gray = torch.lerp(gray, soften(gray), softness.clamp(min=0))
+    return gray * (1 - 0.5 * light.clamp(min=0))
+
+
+def soften(gray: Tensor) -> Tensor:
+    """Pictures (B,1,H,W) blurred by a standard deviation of one pixel."""
+    row = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16
+    return F.conv2d(gray, torch.outer(row, row)[None, None], padding=2)
 
 
 @torch.no_grad()
@@ -123,6 +135,8 @@ def load_classifier(path: str | Path) -> ItemClassifier:
         CheckpointError: missing, broken, or the file of something else.
     """
     with naming(path):
+        if not Path(path).is_file():
+            raise CheckpointError("no such file, expected one of training.classifier")
         tensors, metadata = read_safetensors(Path(path))
         names = metadata_json(metadata, "class_names", [])
         if not names or "layers.0.0.weight" not in tensors:

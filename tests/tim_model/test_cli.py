@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 
-from tim_model import OFFICIAL, TiM, load_checkpoint, make_times, sample, save_checkpoint
+from tim_model import OFFICIAL, TiM, TiMPipeline, load_checkpoint, make_times, sample, save_checkpoint
 from tim_model.__main__ import main
 from tim_model.noise import draw_noise, noise_stream
 
@@ -172,6 +172,56 @@ def test_several_step_counts_make_a_grid_with_the_single_pictures_beside_it(mode
     assert width >= 2 * 16 and height >= 3 * 12
 
 
+LARGE = ("--class", 1, "--size", "40x32", "--strategy", "progressive")
+
+
+def test_progressive_flags_reach_the_run(model):
+    """The picture is the pipeline's with the same settings, which the file keeps."""
+    flags = ("--steps", 3, "--large-steps", 2, "--renoise", 0.4, "--shift", "--enlarge", "latents", "--rope", "ntk")
+    assert make(model, *LARGE, *flags, "--seed", 5, "--out", "x.png") == 0
+    pipe = TiMPipeline.from_files(model, device="cpu")
+    stages = pipe.plan((40, 32), steps=3, large_steps=2, renoise=0.4, time_shift=True)
+    image = pipe(classes="shoe", stages=stages, seed=5, cfg=2.5, enlarge="latents", rope="ntk")
+    expected = ((image[0].clamp(-1, 1) + 1) * 127.5).movedim(0, -1).numpy()
+    assert np.abs(pixels("x.png") - expected).max() < 0.51
+    settings = {name.removeprefix("tim."): value for name, value in Image.open("x.png").text.items()}
+    assert settings["stages"] == "18x14, 26x22, 40x32"
+    assert settings["times"] == "; ".join(", ".join(f"{t:g}" for t in stage.times) for stage in stages)
+    names = ["steps", "large_steps", "renoise", "enlarge", "rope", "strategy", "size", "seed", "cfg"]
+    again = [part for name in names for part in (f"--{name.replace('_', '-')}", settings[name])]
+    assert make(model, "--class", 1, *again, "--shift", "--out", "again.png") == 0
+    assert settings["shift"] == "True" and np.array_equal(pixels("again.png"), pixels("x.png"))
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [("--renoise", 0.9), ("--large-steps", 3), ("--shift",), ("--rope", "linear")],
+    ids=lambda flags: " ".join(map(str, flags)),
+)
+def test_every_flag_counts(model, flags):
+    make(model, *LARGE, "--out", "plain.png")
+    make(model, *LARGE, *flags, "--out", "other.png")
+    assert not np.array_equal(pixels("plain.png"), pixels("other.png"))
+
+
+def test_up_to_the_default_size_both_strategies_are_the_same(model):
+    for strategy in ("native", "progressive"):
+        assert make(model, "--class", 1, "--strategy", strategy, "--out", f"{strategy}.png") == 0
+    assert np.array_equal(pixels("native.png"), pixels("progressive.png"))
+
+
+def test_progress_counts_the_steps_of_all_stages(model, capsys):
+    make(model, *LARGE, "--steps", 3)
+    err = capsys.readouterr().err
+    assert "7/7" in err and "steps: 3 + 2 + 2" in err
+
+
+def test_sizes_beyond_the_published_are_warned_of_in_one_line(model, capsys):
+    assert make(model, "--class", 1, "--size", "64x16", "--steps", 1) == 0
+    warnings = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
+    assert len(warnings) == 1 and warnings[0].startswith("warning: 64x16 is an aspect beyond 2:5 to 5:2")
+
+
 def test_progress_is_shown(model, capsys):
     make(model, "--class", 3, "--steps", 3)
     assert "3/3" in capsys.readouterr().err
@@ -184,6 +234,20 @@ def test_progress_is_shown(model, capsys):
         (("--class", "socks"), "class 'socks'"),
         (("--prompt", "a shirt"), "this is a class model"),
         (("--class", 1, "--size", "15x12"), "size 15x12: expected multiples of 2"),
+        (("--class", 1, "--aspect", "16:9"), "--size with --aspect or --megapixels: expected one or the other"),
+        (("--class", 1, "--megapixels", 1), "--size with --aspect or --megapixels"),
+        (
+            ("--class", 1, "--renoise", 0.5),
+            "--renoise with --strategy native: leave it out, or take --strategy progres",
+        ),
+        (("--class", 1, "--large-steps", 2), "--large-steps with --strategy native"),
+        (("--class", 1, "--shift"), "--shift with --strategy native"),
+        (("--class", 1, "--enlarge", "latents"), "--enlarge with --strategy native"),
+        ((*LARGE, "--times", "1, 0"), "--times with --strategy progressive: leave it out, or take --strategy native"),
+        ((*LARGE, "--schedule", "uniform"), "--schedule with --strategy progressive"),
+        ((*LARGE, "--renoise", 0), "renoise=0: expected a time above 0, up to 1"),
+        ((*LARGE, "--renoise", "nan"), "renoise=nan"),
+        ((*LARGE, "--size", "41x32"), "size 41x32: expected multiples of 2"),
     ],
 )
 def test_generate_refuses_in_one_line(model, tmp_path, capsys, options, message):
@@ -231,6 +295,12 @@ def test_malformed_options_end_with_usage(model, tmp_path, capsys, options):
         (["--class", "0", "--seed", str(2**64)], "expected a number from 0"),
         (["--class", "0", "--stochasticity", "-0.1"], "expected a number from 0.0"),
         (["--class", "0", "--vae", "missing"], "missing"),
+        (["--class", "0", "--aspect", "wide"], "aspect 'wide': expected width:height"),
+        (["--class", "0", "--megapixels", "17"], "expected a number from 0.06 to 16.8"),
+        (["--class", "0", "--aspect", "2:1"], "megapixels: expected 0.06"),
+        (["--class", "0", "--strategy", "magic"], "invalid choice"),
+        (["--class", "0", "--rope", "rubber"], "invalid choice"),
+        (["--class", "0", "--large-steps", "0"], "expected a number from 1"),
         (["--class", "0", "--out", "no/such/folder.png"], "folder"),
     ],
 )

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tim_model import TiMPipeline, make_times
+from tim_model import TiMPipeline, make_times, tiles
 from tim_model.__main__ import main
+from tim_model.vae import VAE
 
 PROMPT = "a red fox\nin \u96ea"
 
@@ -17,9 +18,9 @@ def own_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-def generate(stack, *arguments: str) -> int:
+def generate(stack, *arguments: str, size: tuple[str, ...] = ("--size", "96x64")) -> int:
     files = ["--model", stack.model, "--text-encoder", stack.text_encoder, "--vae", stack.vae]
-    return main([str(part) for part in ["generate", *files, "--device", "cpu", "--size", "96x64", *arguments]])
+    return main([str(part) for part in ["generate", *files, "--device", "cpu", *size, *arguments]])
 
 
 def pixels(path) -> np.ndarray:
@@ -79,6 +80,34 @@ def test_empty_prompt(stack):
 def test_progress_is_shown(stack, capsys):
     assert generate(stack, "--prompt", PROMPT, "--steps", "2") == 0
     assert "steps: 2" in capsys.readouterr().err
+
+
+def test_size_of_an_aspect_and_an_area(stack):
+    """The area is that of the default size, 256x256, where none is given."""
+    for out, size in (("a.png", ("--aspect", "2:1")), ("b.png", ("--aspect", "2:1", "--megapixels", "0.125"))):
+        assert generate(stack, "--prompt", PROMPT, "--steps", "1", "--out", out, size=size) == 0
+    assert Image.open("a.png").size == (352, 192) and Image.open("b.png").size == (512, 256)
+    assert Image.open("b.png").text["tim.size"] == "512x256"
+
+
+def test_progressive_in_tiles(stack, monkeypatch, capsys):
+    """Where memory runs out, smaller tiles still make the picture, and one line says so."""
+    decode = VAE.decode
+
+    def decode_what_fits(vae, latents):
+        if latents.shape[-1] > 16:
+            raise RuntimeError("out of memory")
+        return decode(vae, latents)
+
+    monkeypatch.setattr(VAE, "decode", decode_what_fits)
+    monkeypatch.setattr(tiles, "free_memory", lambda device: 2**40)
+    arguments = ["--prompt", PROMPT, "--strategy", "progressive", "--steps", "1", "--large-steps", "1"]
+    assert generate(stack, *arguments, "--out", "fox.png", size=("--size", "640x128")) == 0
+    assert Image.open("fox.png").size == (640, 128)
+    assert Image.open("fox.png").text["tim.stages"] == "576x128, 640x128"
+    lines = [line.strip() for line in capsys.readouterr().err.splitlines()]
+    assert lines.count("Out of memory with tiles of 640 pixels, going on with 512.") == 1
+    assert lines.count("Out of memory with tiles of 576 pixels, going on with 512.") == 1
 
 
 WRONG = {

@@ -7,7 +7,7 @@ import re
 import pytest
 import torch
 
-from devtools.random_stack import GEMMA, SMALL_GEMMA, write_gemma
+from devtools.random_stack import DC_AE, GEMMA, SMALL_DC_AE, SMALL_GEMMA, randomize, write_gemma
 from tim_model import (
     TiM,
     TiMParams,
@@ -19,9 +19,13 @@ from tim_model import (
     pipeline,
     sample,
     save_checkpoint,
+    tiles,
 )
 from tim_model.latents import LATENT_SPACES
+from tim_model.memory import DECODE_BYTES
+from tim_model.progressive import Stage
 from tim_model.text import pad_features
+from tim_model.vae import VAE
 
 SHORT, LONG = "fox", "a red fox that sleeps under an old tree"
 TIMES = make_times("uniform", 3)
@@ -196,3 +200,106 @@ def test_defaults_are_four_guided_steps(pipe):
 def test_no_texts(pipe, class_pipe, what):
     with pytest.raises(ValueError, match="expected a text"):
         (pipe if what == "prompts" else class_pipe)(**{what: []}, times=TIMES, size=SIZE)
+
+
+LARGE = 128, 96  # pixels, for the class model of 32x32
+
+
+def test_progressive_pictures_have_the_size_asked_for(class_pipe, pipe):
+    """From the size that the model is made for; the same seed makes the same picture."""
+    stages = class_pipe.plan(LARGE, steps=2, large_steps=1)
+    assert [(stage.width, stage.height) for stage in stages] == [(36, 28), (68, 52), LARGE]
+    first = class_pipe(classes=["bag", "coat"], stages=stages, seed=1)
+    assert first.shape == (2, 3, 96, 128)
+    assert torch.equal(class_pipe(classes=["bag", "coat"], stages=stages, seed=1), first)
+    assert not torch.allclose(class_pipe(classes=["bag", "coat"], stages=stages, seed=2), first)
+    assert [(stage.width, stage.height) for stage in pipe.plan((384, 320))] == [(288, 224), (384, 320)]
+
+
+def test_pixels_or_latents_grow(pipe):
+    stages = [Stage(64, 32, (1.0, 0.0)), Stage(96, 64, (0.5, 0.0))]
+    by_pixels, by_latents = (pipe(SHORT, stages=stages, enlarge=what) for what in ("pixels", "latents"))
+    assert torch.equal(pipe(SHORT, stages=stages), by_pixels)
+    assert by_pixels.shape == by_latents.shape == (1, 3, 64, 96)
+    assert not torch.allclose(by_pixels, by_latents)
+
+
+def test_one_stage_is_the_native_picture(class_pipe, pipe):
+    """Up to the size that the model is made for a plan has one stage: the same picture to the last bit."""
+    settings = {"seed": 4, "cfg": 3.0, "stochasticity": 0.2}
+    for model, what in ((class_pipe, {"classes": "bag"}), (pipe, {"prompts": LONG})):
+        size = model.default_size
+        stages = model.plan(size, steps=3)
+        assert stages == [Stage(*size, tuple(TIMES))]
+        assert torch.equal(model(**what, stages=stages, **settings), model(**what, times=TIMES, size=size, **settings))
+
+
+@pytest.fixture
+def local_pipe(pipe) -> TiMPipeline:
+    """With a VAE of convolutions alone, which see less far than tiles overlap."""
+    diffusers = pytest.importorskip("diffusers")
+    blocks = {"encoder_block_types": "ResBlock", "decoder_block_types": "ResBlock"}
+    vae = VAE(randomize(diffusers.AutoencoderDC(**DC_AE | SMALL_DC_AE | blocks), seed=3))
+    return TiMPipeline(pipe.net, pipe.space, pipe.text_encoder, vae)
+
+
+def test_tiles_where_memory_is_short(local_pipe, monkeypatch):
+    """About the same picture; where all fits it is that of the VAE to the last bit."""
+    pipe, noise = local_pipe, torch.Generator().manual_seed(0)
+    latents, images = torch.randn(2, 32, 1, 40, generator=noise), torch.rand(2, 3, 32, 1280, generator=noise) * 2 - 1
+    whole = pipe.vae.decode(latents), pipe.vae.encode(images)
+    assert torch.equal(pipe.decode(latents), whole[0]) and torch.equal(pipe.encode(images), whole[1])
+    monkeypatch.setattr(tiles, "free_memory", lambda device: 32 * 640 * 4 * DECODE_BYTES)
+    for found, expected in zip((pipe.decode(latents), pipe.encode(images)), whole, strict=True):
+        assert 0 < (found - expected).norm() / expected.norm() < 1e-3
+
+
+def test_stages_in_tiles(local_pipe, monkeypatch):
+    """On the way to the next stage and at the end."""
+    vae, sides = local_pipe.vae, []
+    stages = [Stage(320, 32, (1.0, 0.0)), Stage(768, 64, (0.5, 0.0))]
+    expected = local_pipe(SHORT, stages=stages)
+    decode, encode = vae.decode, vae.encode
+    monkeypatch.setattr(tiles, "free_memory", lambda device: 0)
+    monkeypatch.setattr(vae, "decode", lambda x: sides.append(x.shape[-1] * 32) or decode(x))
+    monkeypatch.setattr(vae, "encode", lambda x: sides.append(x.shape[-1]) or encode(x))
+    found = local_pipe(SHORT, stages=stages)
+    assert sides == [320, 512, 512, 512, 512]
+    assert (found - expected).norm() / expected.norm() < 0.01
+
+
+def test_room_is_made_for_the_largest_stage(stack, monkeypatch):
+    """Memory for the first stage alone is too little."""
+    pipe = TiMPipeline.from_files(*stack, device="cpu")
+    stages = [Stage(64, 64, (1.0, 0.0)), Stage(128, 64, (0.5, 0.0))]
+    monkeypatch.setattr(pipeline, "free_memory", lambda device: 64 * 64 * 4 * DECODE_BYTES)
+    pipe(SHORT, stages=stages[:1])
+    assert pipe.text_encoder is not None
+    pipe(SHORT, stages=stages)
+    assert pipe.text_encoder is None
+
+
+@pytest.mark.parametrize("kind", ["linear", "ntk", "yarn"])
+def test_rope_is_scaled_for_the_run(class_pipe, kind):
+    """Beyond the trained size alone, and the network is as before, even after an error."""
+    before = class_pipe.net.rope_scaling
+    for size, same in (((32, 32), True), ((64, 32), False)):
+        plain = class_pipe(classes="bag", size=size)
+        assert torch.equal(class_pipe(classes="bag", size=size, rope=kind), plain) == same
+    seen = []
+    with pytest.raises(ValueError, match="stochasticity"):
+        class_pipe(classes="bag", rope=kind, stochasticity=-1.0)
+    class_pipe(classes="bag", rope=kind, callback=lambda step: seen.append(class_pipe.net.rope_scaling))
+    assert {(scaling.kind, scaling.trained) for scaling in seen} == {(kind, 8)}
+    assert class_pipe.net.rope_scaling is before
+
+
+def test_wrong_stages(class_pipe):
+    stages = class_pipe.plan(LARGE, large_steps=1)
+    refused("stages size times", class_pipe, classes="bag", stages=stages, size=LARGE)
+    refused("stages size times", class_pipe, classes="bag", stages=stages, times=TIMES)
+    refused("no stages", class_pipe, classes="bag", stages=[])
+    refused("enlarge='paper' pixels latents", class_pipe, classes="bag", stages=stages, enlarge="paper")
+    refused("RoPE 'rubber' linear", class_pipe, classes="bag", rope="rubber")
+    refused("130x96 multiples of 4", class_pipe.plan, (130, 96))
+    refused("66x64 multiples of 4", class_pipe, classes="bag", stages=[*stages, Stage(66, 64, (0.5, 0.0))])

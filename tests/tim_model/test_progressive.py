@@ -177,11 +177,11 @@ def test_later_stages_do_not_touch_earlier_ones():
     """The base picture of a plan is that of its first stage alone."""
     states = []
     sample_progressively(
-        exact, STAGES, LABELS, space=PIXELS, seed=4, callback=lambda i, step: states.append((i, step.i, step.x_r))
+        exact, STAGES, LABELS, space=PIXELS, seed=4, callback=lambda step: states.append((step.i, step.x_r))
     )
-    assert [(stage, step) for stage, step, _ in states] == [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0)]
+    assert [i for i, _ in states] == [0, 1, 0, 1, 0]  # steps count from 0 in each stage
     base = sample_progressively(exact, STAGES[:1], LABELS, space=PIXELS, seed=4)
-    assert torch.equal(states[1][2], base)
+    assert torch.equal(states[1][1], base)
 
 
 class Shuffle:
@@ -220,7 +220,8 @@ def test_sampling_through_the_pixels():
     ("stages", "message"),
     [
         ([], "no stages"),
-        ([Stage(8, 8, (0.8, 0.0))], "stage 0 runs from 0.8 to 0: expected it from 1 (pure noise) to 0"),
+        ([Stage(8, 8, (0.8, 0.0)), STAGES[1]], "stage 0 runs from 0.8 to 0: expected it from 1 (pure noise) to 0"),
+        ([Stage(8, 8, (0.2, 0.8))], "strictly decreasing"),
         (
             [STAGES[0], Stage(16, 8, (0.5, 0.1))],
             "stage 1 runs from 0.5 to 0.1: expected it from its re-noise time to 0",
@@ -233,6 +234,19 @@ def test_stages_that_do_not_follow_are_refused(stages, message):
     with pytest.raises(ValueError) as error:
         sample_progressively(exact, stages, LABELS, space=PIXELS)
     assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_one_stage_takes_what_sampling_takes():
+    """Times that end above 0, and other paths than ot_fm."""
+    times = (0.9, 0.5, 0.1)
+    net, noise = GaussianData("trigflow").net, draw_noise((2, 3, 4, 8), 3)
+    found = sample_progressively(net, [Stage(8, 4, times)], LABELS, space=PIXELS, seed=3, transport="trigflow")
+    assert torch.equal(found, sample(net, noise, times, LABELS, transport="trigflow"))
+
+
+def test_stages_on_another_path_are_refused():
+    with pytest.raises(ValueError, match="^transport 'trigflow' in 3 stages: expected ot_fm"):
+        sample_progressively(exact, STAGES, LABELS, space=PIXELS, transport="trigflow")
 
 
 def test_sizes_off_the_latents_are_refused():

@@ -14,6 +14,7 @@ from tim_model.sizes import (
     MEGAPIXEL,
     choose_size,
     describe_size,
+    nearest_multiple,
     parse_aspect,
     size_of,
     size_warning,
@@ -82,7 +83,7 @@ def test_impossible_aspects_are_refused(aspect):
 
 @pytest.mark.parametrize("megapixels", [0, -1, 0.05, 17, math.nan, math.inf])
 def test_impossible_areas_are_refused(megapixels):
-    with pytest.raises(ValueError, match=f"^{megapixels} megapixels: expected 0.06 to 16.8$"):
+    with pytest.raises(ValueError, match=f"^{megapixels} megapixels: expected 0.06 to 16.8; give the sides"):
         choose_size(1, megapixels, 32)
 
 
@@ -111,6 +112,11 @@ def test_impossible_units_are_refused(unit):
 )
 def test_size_of_an_image_is_the_nearest(image, unit, size):
     assert size_of(*image, unit) == size
+
+
+@pytest.mark.parametrize(("side", "multiple"), [(47, 32), (49, 64), (0.1, 32), (9000, 8992)])
+def test_nearest_multiple(side, multiple):
+    assert nearest_multiple(side, 32) == multiple
 
 
 @pytest.mark.parametrize("image", [(0, 512), (512, 15), (8193, 512), (-512, 512), (math.nan, 512)])

@@ -230,6 +230,20 @@ def test_smaller_tiles_when_memory_runs_out(device, caplog):
     ]
 
 
+def test_several_pictures_at_once_until_memory_runs_out():
+    seen = []
+
+    def function(x: torch.Tensor) -> torch.Tensor:
+        seen.append((len(x), x.shape[-1]))
+        if len(x) > 1:
+            raise OUT_OF_MEMORY["cuda"]
+        return 2 * x
+
+    x = torch.randn(2, 1, 16, 16)
+    torch.testing.assert_close(blend_what_fits(function, x, 16, 4, 8, lambda text: None, batch=2), 2 * x)
+    assert seen[0] == (2, 16) and set(seen[1:]) == {(1, 8)}
+
+
 def test_giving_up_at_the_smallest_tiles():
     function, sides = doubling(8, OUT_OF_MEMORY["cuda"])
     told = []
@@ -301,9 +315,17 @@ def test_attention_leaves_no_seams():
 
 def test_whole_picture_in_one_tile_where_memory_allows(local_vae, monkeypatch):
     monkeypatch.setattr(tiles, "free_memory", lambda device: 2**40)
-    latents, images = torch.randn(1, 32, 2, 3), torch.randn(1, 3, 64, 32)
-    torch.testing.assert_close(decode_in_tiles(local_vae, latents), local_vae.decode(latents))
-    torch.testing.assert_close(encode_in_tiles(local_vae, images), local_vae.encode(images))
+    latents, images = torch.randn(3, 32, 2, 3), torch.randn(3, 3, 64, 32)
+    assert torch.equal(decode_in_tiles(local_vae, latents), local_vae.decode(latents))
+    assert torch.equal(encode_in_tiles(local_vae, images), local_vae.encode(images))
+
+
+def test_pictures_of_a_batch_one_by_one_where_only_one_fits(local_vae, monkeypatch):
+    latents, calls = torch.randn(3, 32, 2, 3), []
+    monkeypatch.setattr(tiles, "free_memory", lambda device: 2 * 64 * 96 * DECODE_BYTES * 4)
+    pictures = decode_in_tiles(local_vae, latents, on_tile=lambda *progress: calls.append(progress))
+    assert calls == [(1, 2), (2, 2)]  # two, then one
+    torch.testing.assert_close(pictures, local_vae.decode(latents))
 
 
 @pytest.mark.parametrize(("free", "most", "count"), [(2**40, 2**23, 1), (0, 2**23, 3), (2**40, 16 * 32**2, 3)])

@@ -27,12 +27,17 @@ from training.times import Draws
 
 
 def bars(count: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    """Pictures with a bar whose height and brightness tell its label."""
+    """Pictures with a bar of one of four heights, solid, in thick stripes or hollow: their labels."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.randint(0, len(NAMES), (count,), generator=generator)
-    images = torch.randint(0, 40, (count, 1, 32, 32), generator=generator, dtype=torch.uint8)
-    for image, label in zip(images, labels, strict=True):
-        image[:, 3 : 6 + 2 * int(label), 12:20] = 70 + 18 * int(label)
+    images = torch.zeros(count, 1, 32, 32, dtype=torch.uint8)
+    for image, label in zip(images, labels.tolist(), strict=True):
+        bar = image[:, 2 : 9 + 6 * (label % 4), 8:24]
+        bar[:] = 230
+        if label // 4 == 1:
+            bar[:, ::6] = bar[:, 1::6] = bar[:, 2::6] = 0
+        if label // 4 == 2:
+            bar[:, 2:-2, 4:-4] = 0
     return images, labels
 
 
@@ -67,14 +72,19 @@ def test_bytes_and_numbers_from_0_to_1_are_judged_alike(trained):
     torch.testing.assert_close(classify(trained, images)[0], classify(trained, images / 255)[0])
 
 
-def test_augmentation_only_moves_and_mirrors():
-    gray = torch.zeros(64, 1, 32, 32)
+def test_augmentation_moves_mirrors_softens_and_darkens():
+    gray = torch.zeros(256, 1, 32, 32)
     gray[:, 0, 10, 8] = 1
-    found = augment(gray, Draws(0, 0, range(64))).nonzero()
-    assert len(found) == 64, "each picture keeps its one bright pixel"
-    assert set(found[:, 2].tolist()) == {8, 9, 10, 11, 12}
-    columns = set(found[:, 3].tolist())
-    assert columns == {6, 7, 8, 9, 10} | {31 - x for x in (6, 7, 8, 9, 10)}
+    found = augment(gray, Draws(0, 0, range(256)))
+    peaks = [divmod(int(picture.argmax()), 32) for picture in found.squeeze(1)]
+    columns = {6, 7, 8, 9, 10}
+    assert {y for y, _ in peaks} == {8, 9, 10, 11, 12}
+    assert {x for _, x in peaks} == columns | {31 - x for x in columns}
+    sharp = found.flatten(1).count_nonzero(dim=1) == 1
+    assert 90 < int(sharp.sum()) < 170, "about half stay sharp"
+    light = found.flatten(1).sum(dim=1)
+    assert 90 < int((light > 0.999).sum()) < 170, "about half stay as bright, since blur keeps the sum"
+    assert float(light.min()) > 0.49
 
 
 @pytest.mark.parametrize("pack", [False, True])

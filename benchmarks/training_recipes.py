@@ -49,7 +49,7 @@ VARIANTS = {
     "tim": (),
     "flow_matching": ("objective.name=flow_matching",),
     "meanflow": ("objective.name=meanflow",),
-    "split_meanflow": ("objective.name=split_meanflow", "optimizer.lr=5e-4"),  # at 2e-3 it diverges within 200 steps
+    "split_meanflow": ("objective.name=split_meanflow",),
 }
 WEIGHTS = {"published": ("ema", "raw")}  # an average this long has hardly left its start after so few steps
 QUIET = ("sampling.every=0", "run.max_minutes=0", "run.validate_every=1000000", "run.tensorboard=false")

@@ -50,7 +50,7 @@ class ObjectiveConfig:
     epsilon: float = 0.005
     batched: bool = True  # both passes of dde as one, faster for more memory
     cosine: bool = True
-    power: float = 1.0  # of the adaptive weight of meanflow and split_meanflow
+    power: float = 1.0  # of the adaptive weight of meanflow
     P_mean: float | None = None  # of the times; the transport's own where not set
     P_std: float | None = None
     diffusion_ratio: float = 0.5  # share of a batch with r = t

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .files import CheckpointError, abbreviated, check_layout, check_values, naming, read_state_dict, write_safetensors
-from .latents import LatentSpace, latent_space
+from .latents import LatentSpace, default_size, latent_space
 from .net import TiM
 from .params import TiMParams, layout_name
 
@@ -36,6 +36,11 @@ class Checkpoint:
     def latent_space(self) -> LatentSpace:
         """Where the network lives; CheckpointError where neither channels nor metadata tell."""
         return latent_space(self.params.in_channels, self.metadata)
+
+    @property
+    def default_size(self) -> tuple[int, int]:
+        """(width, height) in pixels that the model is made for; CheckpointError where the metadata's makes no sense."""
+        return default_size(self.params, self.latent_space, self.metadata)
 
 
 def read_checkpoint(path: str | os.PathLike, encoder_depth: int | None = None, values: bool = True) -> Checkpoint:

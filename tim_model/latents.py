@@ -66,8 +66,23 @@ def latent_shape(space: LatentSpace, patch_size: int, width: int, height: int, b
     return batch, space.channels, height // space.ratio, width // space.ratio
 
 
-def default_size(params: TiMParams, space: LatentSpace) -> tuple[int, int]:
-    """(width, height) in pixels that a model is made for: that of its published layout, else 8x8 tokens."""
+def default_size(
+    params: TiMParams, space: LatentSpace, metadata: Mapping[str, str] | None = None
+) -> tuple[int, int]:
+    """(width, height) in pixels that a model is made for: that of its published layout, else 8x8 tokens.
+
+    Args:
+        metadata: of the checkpoint; its "resolution", the pixels of a side in training, wins where present.
+
+    Raises:
+        CheckpointError: a resolution that is no multiple of a token's pixels.
+    """
+    unit = space.ratio * params.patch_size
+    if "resolution" in (metadata or {}):
+        told = metadata["resolution"]
+        if not (told.isdecimal() and len(told) <= 5 and 0 < int(told) and int(told) % unit == 0):
+            raise CheckpointError(f'has metadata "resolution" {told[:80]!r}, expected pixels, a multiple of {unit}')
+        return int(told), int(told)
     published = {"tim-t2i-xl-p1": 1024, "tim-c2i-xl-p1-512": 512, "tim-c2i-xl-p2-256": 256, "tim-c2i-b-p4-256": 256}
-    side = published.get(layout_name(params), 8 * space.ratio * params.patch_size)
+    side = published.get(layout_name(params), 8 * unit)
     return side, side

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from .checkpoint import build_net, read_checkpoint
 from .labels import label_index
-from .latents import LatentSpace, default_size, latent_shape
+from .latents import LatentSpace, latent_shape
+from .latents import default_size as layout_size
 from .memory import DECODE_BYTES, ENCODE_BYTES, free_memory, network_bytes
 from .net import TiM
 from .noise import draw_noise
@@ -54,6 +55,7 @@ class TiMPipeline:
 
     Args:
         space: where the network lives.
+        default_size: (width, height) in pixels that the network is made for; by default that of its layout.
         text_encoder, vae: for text models, and for all models that do not live in pixel space.
         class_names: of a class model's labels, where known.
         reload_text_encoder: loads the text encoder again after `make_room` has freed it.
@@ -70,6 +72,7 @@ class TiMPipeline:
         vae: VAE | None = None,
         class_names: Sequence[str] = (),
         reload_text_encoder: Callable[[], TextEncoder] | None = None,
+        default_size: tuple[int, int] | None = None,
     ):
         check_parts(net, space, text_encoder, vae)
         self.net = net
@@ -78,6 +81,7 @@ class TiMPipeline:
         self.vae = vae
         self.class_names = class_names
         self.reload_text_encoder = reload_text_encoder
+        self.default_size = default_size or layout_size(net.params, space)
 
     @classmethod
     def from_files(
@@ -112,6 +116,7 @@ class TiMPipeline:
             load_vae(vae, device, dtype) if vae else None,
             checkpoint.class_names,
             reload,
+            checkpoint.default_size,
         )
 
     @property
@@ -122,11 +127,6 @@ class TiMPipeline:
     def unit(self) -> int:
         """Pixels of a token and side, which sides of pictures are multiples of."""
         return self.space.ratio * self.net.params.patch_size
-
-    @property
-    def default_size(self) -> tuple[int, int]:
-        """(width, height) in pixels that the model is made for."""
-        return default_size(self.net.params, self.space)
 
     def text(self, prompts: str | Sequence[str], negative: str = "", guided: bool = True) -> Condition:
         """Features of `prompts` and of the negative prompt, padded to the longest of all.

@@ -13,6 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from tim_model import load_text_encoder, load_vae
+from tim_model.pipeline import default_dtype
 from tim_model.text import pad_features
 
 from .cache import TensorCache, cache_key, hash_model
@@ -61,7 +62,7 @@ class Latents:
         missing = [(i, m) for i, m in share.of(copies) if self.vae and self.key(i, m) not in self.cache]
         if not missing:
             return
-        vae = load_vae(self.vae, device)
+        vae = load_vae(self.vae, device, default_dtype(device))
         for i, mirrored in tqdm(missing, "encoding pictures", unit="picture", disable=None):
             latent = vae.encode(self.dataset.read(i, mirrored)[None])[0]
             if not latent.isfinite().all():

@@ -73,6 +73,17 @@ def columns(scores: Sequence[Score]) -> dict[str, object]:
     return {**listed, "tasks": {task: [s.tasks[task] for s in scores] for task in scores[0].tasks}}
 
 
+def read_scores(path: Path) -> dict[int, Score]:
+    """The scores in a scores.json, by their numbers of steps."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    lists = [content[name] for name in ("steps", "overall", "ci", "unseen", "frechet")]
+    found = {}
+    for i, (steps, overall, ci, unseen, frechet) in enumerate(zip(*lists, strict=True)):
+        tasks = {task: values[i] for task, values in content["tasks"].items()}
+        found[steps] = Score(overall, tuple(ci), tasks, unseen, frechet)
+    return found
+
+
 def table(scores: Mapping[str, Score]) -> str:
     """Markdown: a column for each score, under its name, and a row for each task."""
     found = list(scores.values())

@@ -9,6 +9,7 @@ from pathlib import Path
 from tim_model import OFFICIAL, TiM, TiMParams, load_vae
 from tim_model.checkpoint import Checkpoint, read_checkpoint
 from tim_model.latents import LATENT_SPACES, LatentSpace, latent_space
+from tim_model.sizes import nearest_multiple
 from tim_model.text_files import read_text_encoder_files
 
 from .cache import TensorCache
@@ -43,6 +44,7 @@ class Parts:
             "objective": config.objective.name,
             "transport": config.objective.transport,
             "data_hash": self.dataset.digest(),
+            "resolution": str(nearest_multiple(config.data.resolution, self.space.ratio * self.params.patch_size)),
             **({} if known else {"latent_space": json.dumps(space)}),
             **({"class_names": json.dumps(self.class_names)} if self.class_names else {}),
         }

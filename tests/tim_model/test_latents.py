@@ -67,6 +67,18 @@ def test_default_size_of_published_models(name, side):
     assert default_size(params, latent_space(params.in_channels)) == (side, side)
 
 
+def test_default_size_that_a_file_tells_wins():
+    params = OFFICIAL["tim-t2i-xl-p1"]
+    assert default_size(params, latent_space(params.in_channels), {"resolution": "2048"}) == (2048, 2048)
+
+
+@pytest.mark.parametrize("told", ["", "0", "100", "-32", "1e3", "9" * 5000])
+def test_senseless_resolutions_are_refused(told):
+    params = OFFICIAL["tim-t2i-xl-p1"]
+    with pytest.raises(CheckpointError, match="resolution.*multiple of 32"):
+        default_size(params, latent_space(params.in_channels), {"resolution": told})
+
+
 def test_default_size_of_others_is_8_by_8_tokens():
     params = replace(OFFICIAL["tim-c2i-b-p4-256"], depth=3, encoder_depth=1)
     assert default_size(params, SD) == (256, 256)

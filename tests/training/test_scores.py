@@ -8,7 +8,7 @@ from statistics import NormalDist
 
 import pytest
 
-from training.scores import Score, columns, interval, score, table, write_json
+from training.scores import Score, columns, interval, read_scores, score, table, write_json
 from training.tasks import TaskLine
 
 
@@ -77,6 +77,11 @@ def test_json_lists_the_scores_by_their_parts(tmp_path):
         "steps": [1, 2], "overall": [0.25, 1], "ci": [[0.1, 0.5], [1, 1]], "unseen": [None, 0.125],
         "frechet": [None, 12.345], "tasks": {"a": [0, 1], "b": [0.5, 1]},
     }  # fmt: skip
+
+
+def test_scores_are_read_as_they_were_written(tmp_path):
+    write_json(tmp_path / "scores.json", {"steps": [1, 2], **columns(SCORES)})
+    assert read_scores(tmp_path / "scores.json") == dict(zip([1, 2], SCORES))
 
 
 def test_table_has_a_row_for_each_task_and_a_column_for_each_score():

@@ -7,4 +7,4 @@ if find_spec("comfy_api"):  # absent outside a host, as when tests import this f
 
     __all__ = ["comfy_entrypoint"]
 
-WEB_DIRECTORY = "./web"  # help pages
+WEB_DIRECTORY = "./web"  # help pages, and what the browser shows on a node

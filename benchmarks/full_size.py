@@ -9,7 +9,6 @@ through the text_to_image workflow. Run it with the Python of dev.py's environme
 from __future__ import annotations
 
 import argparse
-import copy
 import json
 import os
 import tempfile
@@ -19,18 +18,16 @@ from pathlib import Path
 import psutil
 import torch
 
-from devtools.random_stack import write_stack
+from devtools.random_stack import with_published_files, write_stack
 from devtools.server import ROOT, Host, prepare_base
 
 WORKFLOW = ROOT / "workflows" / "api" / "text_to_image.json"
 
 
 def workflow(size: int, steps: int) -> dict:
-    """The template, with nothing changed but size and steps."""
-    prompt = copy.deepcopy(json.loads(WORKFLOW.read_text(encoding="utf-8")))
+    """The template with the published files, and nothing else changed but size and steps."""
+    prompt = with_published_files(json.loads(WORKFLOW.read_text(encoding="utf-8")), size, size)
     for node in prompt.values():
-        if node["class_type"] == "TiMEmptyLatent":
-            node["inputs"] |= {"width": size, "height": size}
         if node["class_type"] == "TiMSampler":
             node["inputs"]["steps"] = steps
     return prompt

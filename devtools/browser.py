@@ -68,18 +68,6 @@ def open_template(page: Page, name: str) -> None:
     page.wait_for_function("window.app.graph._nodes.some(node => node.type.startsWith('TiM'))")
 
 
-def set_widgets(page: Page, node_type: str, **values: Any) -> None:
-    """Change widgets of every node of a type."""
-    script = """([type, values]) => {
-        for (const node of app.graph._nodes.filter(node => node.type === type))
-            for (const widget of node.widgets.filter(widget => widget.name in values)) {
-                widget.value = values[widget.name];
-                widget.callback?.(widget.value);
-            }
-    }"""
-    page.evaluate(script, [node_type, values])
-
-
 def press_run(page: Page) -> None:
     page.get_by_role("button", name="Run", exact=True).first.click()
 

@@ -5,6 +5,7 @@ The pictures are noise; files, shapes, names and code paths are the real ones.
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,22 @@ def write_stack(models: Path, small: bool = True, dtype: torch.dtype = torch.flo
     write_tim(models / "diffusion_models" / MODEL_FILE, params, dtype)
     write_gemma((models / "text_encoders" / TEXT_ENCODER_FILE).parent, GEMMA | (SMALL_GEMMA if small else {}), dtype)
     write_dc_ae((models / "vae" / VAE_FILE).parent, DC_AE | (SMALL_DC_AE if small else {}), dtype)
+
+
+def with_published_files(workflow: dict[str, Any], width: int, height: int) -> dict[str, Any]:
+    """A text workflow in API format on this stack's files instead of the demo's, changed only as its note tells."""
+    changes = {
+        "TiMModelLoader": {"model_name": MODEL_FILE},
+        "TiMTextEncoderLoader": {"text_encoder_name": TEXT_ENCODER_FILE},
+        "TiMVAELoader": {"vae_name": VAE_FILE},
+        "TiMEmptyLatent": {"width": width, "height": height},
+        "ImageScale": {"width": width, "height": height},
+        "ImageScaleBy": {"scale_by": 1.0},
+    }
+    prompt = copy.deepcopy(workflow)
+    for node in prompt.values():
+        node["inputs"] |= changes.get(node["class_type"], {})
+    return prompt
 
 
 def randomize(module: torch.nn.Module, seed: int) -> torch.nn.Module:

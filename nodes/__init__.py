@@ -4,11 +4,14 @@ from comfy_api.latest import ComfyExtension, io
 
 from .conditioning import TiMClassConditioning
 from .guider import TiMGuider
+from .highres import TiMHighResSampler
 from .latent import TiMEmptyLatent
 from .loaders import TiMModelLoader, TiMTextEncoderLoader, TiMVAELoader
+from .resolution import TiMNativeResolution
 from .sampler import TiMSampler, TiMTransitionSampler
 from .schedule import TiMTransitionSchedule
 from .sweep import TiMStepSweep
+from .vae_tiles import TiMVAEDecodeHighRes, TiMVAEEncodeHighRes
 
 NODES: list[type[io.ComfyNode]] = [
     TiMModelLoader,
@@ -21,6 +24,10 @@ NODES: list[type[io.ComfyNode]] = [
     TiMTextEncoderLoader,
     TiMVAELoader,
     TiMStepSweep,
+    TiMNativeResolution,
+    TiMHighResSampler,
+    TiMVAEDecodeHighRes,
+    TiMVAEEncodeHighRes,
 ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import comfy.samplers
 from comfy_api.latest import io
+from torch import Tensor
 
 from ..tim_model.sampling import is_guided
 from .model import tim_model_of
@@ -41,6 +42,22 @@ def build_guider(model, positive, negative, cfg: float, low: float, high: float)
     guider.set_cfg(cfg)
     guider.interval = (low, high)
     return guider
+
+
+class SeriesGuider:
+    """A guider for several runs in a row, which tells their progress as that of one run of all `steps`."""
+
+    def __init__(self, guider: IntervalGuider, steps: int):
+        self.guider, self.steps, self.done = guider, steps, 0
+        self.model_patcher = guider.model_patcher  # all that the stock node wants beside `sample`
+
+    def sample(self, noise: Tensor, latent: Tensor, sampler, sigmas: Tensor, callback, **options) -> Tensor:
+        def report(step: int, denoised: Tensor, x: Tensor, steps: int) -> None:
+            callback(self.done + step, denoised, x, self.steps)
+
+        samples = self.guider.sample(noise, latent, sampler, sigmas, callback=report, **options)
+        self.done += len(sigmas) - 1
+        return samples
 
 
 def guidance_inputs() -> list:

@@ -7,7 +7,26 @@ import torch
 from comfy_api.latest import io
 
 from ..tim_model.latents import LatentSpace, latent_shape
-from .model import tim_model_of
+from .model import TiMModel, tim_model_of
+
+
+def space_of(tim: TiMModel) -> LatentSpace:
+    """The latent space of a model in the host."""
+    latent_format = tim.latent_format
+    return LatentSpace(tim.params.in_channels, latent_format.spacial_downscale_ratio, latent_format.scale_factor)
+
+
+def unit_of(tim: TiMModel) -> int:
+    """Pixels of a token and side, which sides of pictures are multiples of."""
+    return space_of(tim).ratio * tim.params.patch_size
+
+
+def empty_latent(tim: TiMModel, width: int, height: int, batch: int) -> dict:
+    """LATENT of zeros for pictures of width x height pixels; ValueError for sides that do not fit the model."""
+    space = space_of(tim)
+    shape = latent_shape(space, tim.params.patch_size, width, height, batch)
+    samples = torch.zeros(shape, device=comfy.model_management.intermediate_device())
+    return {"samples": samples, "downscale_ratio_spacial": space.ratio}
 
 
 class TiMEmptyLatent(io.ComfyNode):
@@ -35,9 +54,4 @@ class TiMEmptyLatent(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, width: int, height: int, batch_size: int) -> io.NodeOutput:
-        tim = tim_model_of(model)
-        ratio = tim.latent_format.spacial_downscale_ratio
-        space = LatentSpace(tim.params.in_channels, ratio, tim.latent_format.scale_factor)
-        shape = latent_shape(space, tim.params.patch_size, width, height, batch_size)
-        samples = torch.zeros(shape, device=comfy.model_management.intermediate_device())
-        return io.NodeOutput({"samples": samples, "downscale_ratio_spacial": ratio})
+        return io.NodeOutput(empty_latent(tim_model_of(model), width, height, batch_size))

@@ -91,7 +91,7 @@ class TiMTextEncoderLoader(io.ComfyNode):
                     options=folder_paths.get_filename_list("text_encoders"),
                     tooltip="model.safetensors of google/gemma-3-1b-it, in a folder of models/text_encoders together "
                     "with its config.json and tokenizer.json, or one file with all of them (python -m tim_model "
-                    "convert).",
+                    "convert), such as the demo that ships with this pack.",
                 ),
             ],
             outputs=[io.Clip.Output(tooltip="For CLIP Text Encode and other stock text nodes.")],
@@ -119,7 +119,8 @@ class TiMVAELoader(io.ComfyNode):
                     "vae_name",
                     options=folder_paths.get_filename_list("vae"),
                     tooltip="diffusion_pytorch_model.safetensors of mit-han-lab/dc-ae-f32c32-sana-1.1-diffusers in "
-                    "models/vae, or any DC-AE in the layout of diffusers. SD-VAE files go into the stock Load VAE.",
+                    "models/vae, or any DC-AE in the layout of diffusers, such as the demo that ships with this pack. "
+                    "SD-VAE files go into the stock Load VAE.",
                 ),
             ],
             outputs=[io.Vae.Output(tooltip="For VAE Decode, VAE Encode and other stock VAE nodes.")],

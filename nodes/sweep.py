@@ -11,10 +11,10 @@ from torch import Tensor
 
 from ..tim_model import SCHEDULES, make_times
 from ..tim_model.pictures import grid, to_pictures
-from .guider import IntervalGuider, build_guider, guidance_inputs
-from .model import tim_model_of
+from .guider import SeriesGuider, build_guider, guidance_inputs
 from .sampler import STOCHASTICITY_TOOLTIP, build_sampler, run
 from .schedule import KIND_TOOLTIP, schedule_sigmas
+from .vae_tiles import check_vae
 
 MOST_STEPS = 10000
 MOST_RUNS = 16
@@ -34,32 +34,6 @@ def parse_steps(text: str) -> list[int]:
     if not 1 <= len(words) <= MOST_RUNS:
         raise ValueError(f'steps has {len(words)} entries: expected 1 to {MOST_RUNS} numbers, such as "1, 2, 4, 8"')
     return [int(word) for word in words]
-
-
-class SeriesGuider:
-    """A guider for several runs in a row, which tells their progress as that of one run of all `steps`."""
-
-    def __init__(self, guider: IntervalGuider, steps: int):
-        self.guider, self.steps, self.done = guider, steps, 0
-        self.model_patcher = guider.model_patcher  # all that the stock node wants beside `sample`
-
-    def sample(self, noise: Tensor, latent: Tensor, sampler, sigmas: Tensor, callback, **options) -> Tensor:
-        def report(step: int, denoised: Tensor, x: Tensor, steps: int) -> None:
-            callback(self.done + step, denoised, x, self.steps)
-
-        samples = self.guider.sample(noise, latent, sampler, sigmas, callback=report, **options)
-        self.done += len(sigmas) - 1
-        return samples
-
-
-def check_vae(vae, model) -> None:
-    """ValueError, before any time is spent on sampling, for a VAE that cannot decode the model's latents."""
-    channels = tim_model_of(model).params.in_channels
-    if vae.latent_channels != channels:
-        raise ValueError(
-            f"vae decodes {vae.latent_channels} channels, this TiM model draws {channels}: connect the VAE it was "
-            "trained with"
-        )
 
 
 def label(steps: int) -> str:

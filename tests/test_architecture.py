@@ -155,3 +155,18 @@ def test_checker_resolves_imports(tmp_path):
         ("comfy", False, False),
         ("diffusers", False, False),
     ]
+
+
+def test_modules_with_a_command_run_it():
+    """A `main` that nobody calls would make `python -m` do nothing, without a word."""
+    root = Path(__file__).parents[1]
+    files = [path for folder in (*sorted(OURS), "benchmarks", "devtools") for path in sources(root, folder)]
+    commands = {path: ast.parse(path.read_text(encoding="utf-8")) for path in [*files, root / "dev.py"]}
+    commands = {path: tree for path, tree in commands.items() if any(is_main(node) for node in tree.body)}
+    assert len(commands) > 10
+    silent = [path.name for path, tree in commands.items() if "__main__" not in ast.unparse(tree.body[-1])]
+    assert not silent
+
+
+def is_main(node: ast.AST) -> bool:
+    return isinstance(node, ast.FunctionDef) and node.name == "main"

@@ -176,7 +176,8 @@ def enlarge(latents: Tensor, shape: Sequence[int], vae: Codec | None, space: Lat
     height, width = shape[-2:]
     if vae is None:
         return upscale(latents, width, height)
-    pixels = upscale(vae.decode(latents), width * space.ratio, height * space.ratio)
+    picture = vae.decode(latents).clamp(-1, 1)  # as hosts do, and every picture file
+    pixels = upscale(picture, width * space.ratio, height * space.ratio)
     return vae.encode(pixels.clamp(-1, 1)).to(latents)  # bicubic overshoots at edges
 
 

@@ -203,7 +203,9 @@ def decode_in_tiles(
     Raises:
         ValueError: latents that do not fit, an overlap as large as the tile, or out of memory with the smallest tiles.
     """
-    return in_vae_tiles(vae, vae.decode, latents, tile, overlap, DECODE_BYTES, scale=vae.ratio, on_tile=on_tile)
+    cell_bytes = DECODE_BYTES * vae.dtype.itemsize * vae.ratio**2
+    options = {"scale": vae.ratio, "on_tile": on_tile}
+    return in_vae_tiles(vae.decode, latents, vae.ratio, tile, overlap, free_memory(vae.device), cell_bytes, **options)
 
 
 def encode_in_tiles(
@@ -218,27 +220,39 @@ def encode_in_tiles(
     Raises:
         ValueError: as of `decode_in_tiles`.
     """
-    return in_vae_tiles(vae, vae.encode, images, tile, overlap, ENCODE_BYTES, ratio=vae.ratio, on_tile=on_tile)
+    cell_bytes = ENCODE_BYTES * vae.dtype.itemsize * vae.ratio**2
+    options = {"ratio": vae.ratio, "on_tile": on_tile}
+    return in_vae_tiles(vae.encode, images, vae.ratio, tile, overlap, free_memory(vae.device), cell_bytes, **options)
 
 
 def in_vae_tiles(
-    vae: VAE,
     function: Callable[[Tensor], Tensor],
     x: Tensor,
+    vae_ratio: int,
     tile: int | None,
     overlap: int,
-    pixel_bytes: int,
+    free_bytes: int,
+    cell_bytes: int,
     **options,
 ) -> Tensor:
-    """`blend_what_fits` with tile and overlap in pixels; pixel_bytes is the memory of a pixel for each of the dtype."""
-    overlap = math.ceil(overlap / vae.ratio)
-    minimum = max(MIN_TILE // vae.ratio, 2 * overlap)
+    """`blend_what_fits` for any VAE: the one place that knows how large its tiles should be.
+
+    Args:
+        function: decodes or encodes; of pictures and latents (b,C,h,w).
+        x: latents, or pictures whose sides are multiples of vae_ratio.
+        vae_ratio: pixels of a cell and side.
+        tile, overlap: in pixels, as of `decode_in_tiles`.
+        free_bytes: that tiles may need where `tile` is None.
+        cell_bytes: that each cell of a tile needs.
+        options: of `blend_tiles`, among them scale (to decode) or ratio (to encode).
+    """
+    overlap = math.ceil(overlap / vae_ratio)
+    minimum = max(MIN_TILE // vae_ratio, 2 * overlap)
     if tile is None:
         height, width = (side // options.get("ratio", 1) for side in x.shape[-2:])
-        cell_bytes = pixel_bytes * vae.dtype.itemsize * vae.ratio**2
-        usable = min(free_memory(vae.device), MAX_PIXELS // vae.ratio**2 * cell_bytes)
+        usable = min(free_bytes, MAX_PIXELS // vae_ratio**2 * cell_bytes)
         tile = choose_tile(usable, height, width, cell_bytes, minimum)
         options["batch"] = max(1, usable // max(1, height * width * cell_bytes))
     else:
-        tile //= vae.ratio
+        tile //= vae_ratio
     return blend_what_fits(function, x, tile, overlap, minimum, margin=overlap // 4, **options)

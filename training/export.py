@@ -68,3 +68,7 @@ def build_trained(state: dict, weights: dict) -> TiM:
     known = {name: value for name, value in weights.items() if not name.startswith("projector.")}
     net.load_state_dict(known, strict=not state["lora"]["rank"], assign=True)
     return net
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -40,7 +40,7 @@ def score_plot(steps: Sequence[int], series: Mapping[str, Sequence[Score]], boun
     for i, (name, scores) in reversed(list(enumerate(series.items()))):
         ink, shift = INKS[i % len(INKS)], (i - (len(series) - 1) / 2) * 4 * SCALE  # so that intervals stay apart
         draw_line(draw, [x[n] + shift for n in steps], scores, ink)
-        draw.text((end, TOP / 2), name, ink, font, anchor="rm")
+        draw.text((end, y_of(1) + FONT), name, ink, font, anchor="rm")
         end -= draw.textlength(name, font) + FONT
     return picture.reduce(SCALE)
 

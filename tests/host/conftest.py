@@ -57,6 +57,16 @@ def pipeline(stack: Path) -> Any:
 
 
 @pytest.fixture(scope="session")
+def demo_pipeline() -> Any:
+    """The bundled text-to-image stack without a host."""
+    pytest.importorskip("diffusers", reason="computes the VAE")
+    from tim_model import TiMPipeline
+    from training.evaluate import BUNDLED
+
+    return TiMPipeline.from_files(BUNDLED["model"], BUNDLED["text_encoder"], BUNDLED["vae"], device="cpu")
+
+
+@pytest.fixture(scope="session")
 def to_api(host: Host) -> Callable[[dict[str, Any]], dict[str, Any]]:
     """Converts a workflow as the browser saves it to the form that the host queues."""
     from comfy_cli.workflow_to_api import convert_ui_to_api

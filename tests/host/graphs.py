@@ -29,6 +29,9 @@ def node(class_type: str, **inputs: Any) -> dict[str, Any]:
     return {"class_type": class_type, "inputs": inputs}
 
 
+PIXELS = node("VAELoader", vae_name="pixel_space")
+
+
 def loader(name: str = MODEL, dtype: str = "default") -> dict[str, Any]:
     return node("TiMModelLoader", model_name=name, weight_dtype=dtype)
 
@@ -80,11 +83,17 @@ def advanced_sampling(guider: dict[str, Any], sampler: dict[str, Any], sigmas: d
     return {"noise": noise, "guider": guider, "sampler": sampler, "sigmas": sigmas, "sample": sampling}
 
 
-def run_latent(host: Client, graph: Graph, name: str = "sample") -> Tensor:
+def run_latent(host: Client, graph: Graph, name: str = "sample", output: int = 0) -> Tensor:
     """Run the graph and return the latents of one of its nodes, through the stock SaveLatent."""
-    graph = {**graph, "saved": node("SaveLatent", samples=[name, 0], filename_prefix=name)}
+    graph = {**graph, "saved": node("SaveLatent", samples=[name, output], filename_prefix=name)}
     (file,) = host.run(graph)["saved"]["latents"]
     return load(host.view(**file))["latent_tensor"]
+
+
+def run_floats(host: Client, graph: Graph, name: str, output: int = 0) -> Tensor:
+    """Images (B,3,H,W) in [-1, 1] of one of a graph's nodes with all their digits, which no picture file would keep."""
+    encoded = node("VAEEncode", pixels=[name, output], vae=["pixels", 0])
+    return run_latent(host, {**graph, "pixels": PIXELS, "encoded": encoded}, "encoded")
 
 
 def load_latent(base: Path, name: str, latent: Tensor) -> dict[str, Any]:

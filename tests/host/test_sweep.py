@@ -7,16 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from devtools.client import PromptFailed
 from devtools.random_stack import VAE_FILE
 from devtools.server import Host
-from tests.host.graphs import CONDITIONED, SEED, Graph, class_model, node, run_latent, tim_sampler
+from tests.host.graphs import CONDITIONED, PIXELS, SEED, Graph, class_model, node, run_floats, tim_sampler
 from tests.host.text_graphs import text_model
 from tim_model.pictures import GAP, LABEL_HEIGHT
 
-PIXELS = node("VAELoader", vae_name="pixel_space")
 CELL = 128  # pixels of one 32x32 picture in the grid
 
 
@@ -29,12 +27,6 @@ def sweep(**changes: Any) -> dict[str, Any]:
 
 def graph(batch: int = 1, **changes: Any) -> Graph:
     return {**class_model(batch=batch), "vae": PIXELS, "sweep": sweep(**changes)}
-
-
-def floats(host: Host, graph: Graph, images: list) -> Tensor:
-    """A graph's images (B,3,H,W) with all their digits, which no picture file would keep."""
-    encoded = node("VAEEncode", pixels=images, vae=["pixels", 0])
-    return run_latent(host, {**graph, "pixels": PIXELS, "encoded": encoded}, "encoded")
 
 
 def sampled(steps: int, **settings: Any) -> Graph:
@@ -58,8 +50,8 @@ SETTINGS = {
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
 def test_each_run_is_that_of_the_sampler(host, settings):
     """Bit for bit, the batch of the first number of steps first."""
-    found = floats(host, graph(batch=2, **settings), ["sweep", 0])
-    alone = [floats(host, {**graph(batch=2), **sampled(n, **settings)}, ["decoded", 0]) for n in (1, 2, 5)]
+    found = run_floats(host, graph(batch=2, **settings), "sweep")
+    alone = [run_floats(host, {**graph(batch=2), **sampled(n, **settings)}, "decoded") for n in (1, 2, 5)]
     assert torch.equal(found, torch.cat(alone))
     assert not torch.equal(alone[0], alone[1])
 
@@ -68,8 +60,8 @@ def test_vae_with_latents(host, stack):
     """The same for a text model with its own VAE."""
     links = {"positive": ["positive", 0], "negative": ["negative", 0], "cfg": 2.5}
     text = text_model(width=96, height=64)
-    found = floats(host, {**text, "sweep": sweep(steps="3, 1", **links)}, ["sweep", 0])
-    alone = [floats(host, {**text, **sampled(n, **links)}, ["decoded", 0]) for n in (3, 1)]
+    found = run_floats(host, {**text, "sweep": sweep(steps="3, 1", **links)}, "sweep")
+    alone = [run_floats(host, {**text, **sampled(n, **links)}, "decoded") for n in (3, 1)]
     assert torch.equal(found, torch.cat(alone))
 
 

@@ -57,13 +57,16 @@ def test_api_forms_have_their_workflows():
 def quarter_size(prompt: dict[str, Any]) -> dict[str, Any]:
     """The same with 256 pixels for 1024, which is enough for weights that know nothing."""
     for inputs in (node["inputs"] for node in prompt.values()):
-        inputs.update({side: inputs[side] // 4 for side in ("width", "height") if inputs.get(side, 0) >= 512})
+        sides = {side: inputs.get(side) for side in ("width", "height")}  # numbers, or links
+        inputs.update({side: value // 4 for side, value in sides.items() if isinstance(value, int) and value >= 512})
+        areas = ("megapixels", "base_megapixels")
+        inputs.update({area: inputs[area] / 16 for area in areas if inputs.get(area, 0) >= 1})
     return prompt
 
 
 @each_workflow
 def test_workflow_runs_to_a_picture(host, stack, to_api, path):
-    """With small random models in place of those to download."""
+    """With the bundled models, and with small random ones in place of those to download."""
     host.upload_image(Image.radial_gradient("L").convert("RGB"), "example.png")
     images = host.images(host.run(quarter_size(to_api(read(path)))))
     assert images

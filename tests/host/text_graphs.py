@@ -20,12 +20,12 @@ FOX = "a red fox"
 UGLY = "blurry, ugly, low quality picture"  # longer than FOX
 
 
-def loaders() -> Graph:
-    """The stack: "model", "clip", "vae"."""
+def loaders(model: str = MODEL_FILE, text_encoder: str = TEXT_ENCODER_FILE, vae: str = VAE_FILE) -> Graph:
+    """A stack, the random one unless told otherwise: "model", "clip", "vae"."""
     return {
-        "model": node("TiMModelLoader", model_name=MODEL_FILE, weight_dtype="default"),
-        "clip": node("TiMTextEncoderLoader", text_encoder_name=TEXT_ENCODER_FILE),
-        "vae": node("TiMVAELoader", vae_name=VAE_FILE),
+        "model": node("TiMModelLoader", model_name=model, weight_dtype="default"),
+        "clip": node("TiMTextEncoderLoader", text_encoder_name=text_encoder),
+        "vae": node("TiMVAELoader", vae_name=vae),
     }
 
 

@@ -206,6 +206,13 @@ def test_enlarging_goes_through_the_pixels():
     assert vae.images.abs().max() == 1  # the overshoot of the edges is cut
 
 
+def test_enlarged_pictures_have_no_more_range_than_picture_files():
+    """What a VAE overshoots is cut before it is enlarged, as hosts cut it."""
+    vae, latents = Shuffle(), 3 * draw_noise((1, 12, 4, 6), 0)
+    found, cut = (enlarge(x, (1, 12, 8, 12), vae, vae.space) for x in (latents, latents.clamp(-1, 1)))
+    assert torch.equal(found, cut)
+
+
 def test_sampling_through_the_pixels():
     vae, stages = Shuffle(), [Stage(16, 8, (1.0, 0.0)), Stage(32, 16, (0.5, 0.0))]
     net = GaussianData("ot_fm", mean=0.2, std=0.1).net

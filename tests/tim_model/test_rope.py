@@ -9,7 +9,7 @@ import torch
 
 from tim_model.rope import ROPE_SCALINGS, UNSCALED, RopeScaling, apply_rope, rope_table, token_positions
 
-GRIDS = [(4, 4), (3, 5), (5, 3), (1, 6), (6, 1)]
+GRIDS = [(4, 4), (3, 5), (5, 3), (1, 6), (6, 1), (4, 10), (10, 4)]  # the last two: the widest published aspects
 
 
 @pytest.mark.parametrize(("h", "w"), GRIDS)
@@ -17,6 +17,14 @@ def test_token_n_sits_at_n_mod_h_and_n_div_h(h, w):
     first, second = token_positions(h, w)
     assert first.tolist() == [n % h for n in range(h * w)]
     assert second.tolist() == [n // h for n in range(h * w)]
+
+
+@pytest.mark.parametrize(("h", "w"), GRIDS)
+def test_positions_are_those_of_a_meshgrid_in_xy_order(h, w):
+    """As the released code builds them, whose rows then have h entries instead of w."""
+    expected = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="xy")
+    for found, grid in zip(token_positions(h, w), expected, strict=True):
+        assert torch.equal(found, grid.flatten())
 
 
 def test_square_grids_are_transposed_and_others_scrambled():

@@ -42,7 +42,10 @@ def test_every_recipe_of_the_stack_writes_where_the_next_one_reads():
     assert Path(network.data.path) in stages
     assert Path(network.model.vae) / "config.json" in stages
     assert Path(network.model.text_encoder) in stages
-    assert Path(network.run.folder) / "model-ema.safetensors" in stages
+    velocity = load_config(demo.RECIPES / "tim.yaml", demo.VELOCITY_STAGE)
+    assert velocity.objective.name == "flow_matching" and not velocity.objective.guided
+    for config in (network, velocity):
+        assert Path(config.run.folder) / "model-ema.safetensors" in stages
 
 
 def test_results_are_installed_in_half_precision_under_their_names(inside):

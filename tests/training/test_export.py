@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -53,3 +55,10 @@ def test_refusals_are_one_line(run, tmp_path, capsys, state, out, message):
     assert main([str(source), str(tmp_path / out)]) == 1
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
+
+
+def test_runs_as_a_command(tmp_path):
+    command = [sys.executable, "-m", "training.export", str(tmp_path / "none"), str(tmp_path / "out.safetensors")]
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert finished.returncode == 1
+    assert finished.stderr.startswith("error: ")

@@ -1,0 +1,82 @@
+"""Draws the thumbnails of the text templates with these templates themselves, on the bundled models.
+
+TIM_HOST_DIR=/path/to/ComfyUI python -m devtools.thumbnails
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from devtools.demo import variant
+from devtools.server import ROOT, Host, prepare_base, stop_on_terminate
+from tim_model.pictures import grid
+
+FOLDER = ROOT / "workflows"
+FROM_TEXT = ["text_to_image", "text_to_image_many_steps", "step_sweep"]
+EXAMPLE = "a trouser to the left of a coat", 8  # prompt and steps of the picture that the others start from
+MASKED = (0, 0, 0.5, 1)  # part of it that inpainting draws anew: left, top, right, bottom
+
+
+def read(name: str) -> dict[str, Any]:
+    """A workflow in API format."""
+    return json.loads((FOLDER / "api" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def draw(host: Host, workflow: dict[str, Any]) -> dict[str, Image.Image]:
+    """The picture that each Save Image node saves, by the title of the node."""
+    outputs = host.run(workflow)
+    saving = {key: node["_meta"]["title"] for key, node in workflow.items() if node["class_type"] == "SaveImage"}
+    return {title: host.images({key: outputs[key]})[0].convert("RGB") for key, title in saving.items()}
+
+
+def masked(picture: Image.Image) -> Image.Image:
+    """The picture with transparency where Load Image then has its mask."""
+    alpha = Image.new("L", picture.size, 255)
+    alpha.paste(0, tuple(round(edge * side) for edge, side in zip(MASKED, picture.size * 2)))
+    with_alpha = picture.copy()
+    with_alpha.putalpha(alpha)
+    return with_alpha
+
+
+def on_gray(picture: Image.Image) -> Image.Image:
+    gray = Image.new("RGBA", picture.size, "gray")
+    return Image.alpha_composite(gray, picture.convert("RGBA")).convert("RGB")
+
+
+def save(name: str, pictures: Mapping[str, Image.Image]) -> None:
+    """One picture as it is, several side by side under their labels."""
+    columns = list(pictures) if len(pictures) > 1 else []
+    grid([list(pictures.values())], columns=columns).save(FOLDER / f"{name}.jpg", quality=75, optimize=True)
+
+
+def take(host: Host) -> None:
+    for name in FROM_TEXT:
+        save(name, draw(host, read(name)))
+    (example,) = draw(host, variant(read("text_to_image"), *EXAMPLE)).values()
+    for name, start in {"image_to_image": example, "inpainting": masked(example)}.items():
+        host.upload_image(start, "example.png")
+        (result,) = draw(host, read(name)).values()
+        save(name, {"before": on_gray(start), "after": result})
+
+
+def main() -> int:
+    stop_on_terminate()
+    if "TIM_HOST_DIR" not in os.environ:
+        print("needs a ComfyUI in TIM_HOST_DIR", file=sys.stderr)
+        return 1
+    host_dir = Path(os.environ["TIM_HOST_DIR"])
+    with tempfile.TemporaryDirectory() as folder, Host(host_dir, prepare_base(Path(folder))) as host:
+        take(host)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

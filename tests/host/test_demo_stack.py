@@ -1,0 +1,110 @@
+"""The bundled text-to-image stack: the host finds its files, and draws with them what `TiMPipeline` draws."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from devtools import demo
+from tests.host.graphs import EVERY_STEP, SEED, ksampler, tim_sampler
+from tests.host.test_objects import inputs
+from tests.host.text_graphs import (
+    CONDITIONED,
+    assert_same_latents,
+    assert_same_pictures,
+    decoded,
+    gradient,
+    load_image,
+    loaders,
+    run_text_latent,
+    text_model,
+    text_reference,
+    to_tensor,
+)
+from tim_model import make_times
+from training.captions import all_words
+from training.evaluate import BUNDLED
+
+LOADERS = {"TiMModelLoader": "model", "TiMTextEncoderLoader": "text_encoder", "TiMVAELoader": "vae"}
+STACK = loaders(*(BUNDLED[part].name for part in LOADERS.values()))
+SAMPLERS = {"TiM Sampler": (tim_sampler, (0.0, 1.0)), "KSampler": (ksampler, EVERY_STEP)}
+PROMPT = "a trouser left of a coat"
+SIZE = 64, 64
+TOLERANCE = 1e-5
+
+
+@pytest.mark.parametrize("node_type", LOADERS)
+def test_loader_lists_the_file(host, node_type):
+    first, *_ = inputs(host.object_info()[node_type], "required")
+    assert BUNDLED[LOADERS[node_type]].name in first["options"]
+
+
+@pytest.mark.parametrize("sampler,interval", SAMPLERS.values(), ids=SAMPLERS)
+def test_graph_is_the_pipeline(host, demo_pipeline, sampler, interval):
+    graph = {**text_model(PROMPT, "", *SIZE), **STACK, "sample": sampler(**CONDITIONED)}
+    condition, noise = demo_pipeline.text([PROMPT]), demo_pipeline.noise(SIZE, 1, SEED)
+    expected = text_reference(demo_pipeline, condition, noise, guidance_interval=interval)
+    assert_same_latents(run_text_latent(host, graph, demo_pipeline), expected, TOLERANCE)
+    assert_same_pictures(host.images(host.run({**graph, **decoded()})), demo_pipeline.decode(expected))
+
+
+CASES = {  # prompt, negative, width, height, batch, changes to the sampler
+    "one step": ("a red sneaker", "", 32, 32, 1, {"steps": 1}),
+    "batch": ("three boots", "", 96, 64, 3, {}),
+    "tall": ("a sandal above a t-shirt", "", 32, 96, 1, {"steps": 16}),
+    "largest": ("four dresses", "", 96, 96, 1, {"steps": 2}),
+    "long negative": ("a bag", "an image of a blue dress together with a coat", 64, 32, 1, {"cfg": 4.0}),
+    "words it does not know": ("a fluffy fox, asleep", "", 64, 64, 1, {}),
+    "stochastic": ("a boot", "", 64, 64, 1, {"stochasticity": 0.3}),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_prompts_sizes_and_batches(host, demo_pipeline, case):
+    positive, negative, width, height, batch, changes = CASES[case]
+    graph = {**text_model(positive, negative, width, height, batch), **STACK}
+    graph["sample"] = tim_sampler(**CONDITIONED, **changes)
+    options = {"cfg": 2.5, **changes}
+    times = make_times("uniform", options.pop("steps", 4))
+    expected = demo_pipeline([positive] * batch, negative, size=(width, height), times=times, seed=SEED, **options)
+    assert_same_pictures(host.images(host.run({**graph, **decoded()})), expected)
+
+
+def test_image_to_image(host, demo_pipeline):
+    picture = gradient(*SIZE)
+    graph = {**text_model(PROMPT, "", *SIZE), **STACK, **load_image(host, picture, "gradient")}
+    graph["sample"] = tim_sampler(**CONDITIONED, latent_image=["encoded", 0], steps=3, denoise=0.6)
+    encoded = demo_pipeline.vae.encode(to_tensor(picture))
+    assert_same_latents(run_text_latent(host, graph, demo_pipeline, "encoded"), encoded, TOLERANCE)
+    state = 0.6 * demo_pipeline.noise(SIZE, 1, SEED) + 0.4 * encoded
+    expected = text_reference(demo_pipeline, demo_pipeline.text([PROMPT]), state, steps=3, start=0.6)
+    assert_same_latents(run_text_latent(host, graph, demo_pipeline), expected, TOLERANCE)
+
+
+def test_prompt_and_steps_matter(demo_pipeline):
+    """Else the other tests would prove little."""
+    noise = demo_pipeline.noise(SIZE, 1, SEED)
+    base = text_reference(demo_pipeline, demo_pipeline.text([PROMPT]), noise)
+    for text, steps in [("a red bag", 4), (PROMPT, 1)]:
+        changed = text_reference(demo_pipeline, demo_pipeline.text([text]), noise, steps)
+        assert (changed - base).abs().max() > 0.1, f"{text}, {steps} steps"
+
+
+def test_demo(host, demo_pipeline, tmp_path):
+    """What `dev.py run` leaves: a picture for each prompt and number of steps, their sheet, and nothing of before."""
+    (tmp_path / "of-another-model.png").touch()
+    images = demo.generate(host, json.loads(demo.WORKFLOW.read_text(encoding="utf-8")))
+    demo.save(images, tmp_path)
+    assert len(images) == len(demo.PROMPTS) * len(demo.STEPS) == 24
+    names = {f"{text.replace(' ', '-')}-{steps:02d}-steps.png" for text in demo.PROMPTS for steps in demo.STEPS}
+    assert {path.name for path in tmp_path.iterdir()} == names | {"contact_sheet.png"}
+    for text, steps in [(demo.PROMPTS[0], 1), (demo.PROMPTS[-1], 16)]:
+        found = images[text, steps]
+        expected = demo_pipeline(text, size=SIZE, steps=steps)
+        factor = found.width // SIZE[0]
+        assert_same_pictures([found.reduce(factor)], expected)
+
+
+def test_demo_speaks_the_model_s_language():
+    assert {word for text in demo.PROMPTS for word in text.split()} <= set(all_words())

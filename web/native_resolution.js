@@ -1,0 +1,27 @@
+// Shows what TiM Native Resolution chose on the node itself: the text of its ui output.
+import { app } from "../../scripts/app.js";
+import { ComfyWidgets } from "../../scripts/widgets.js";
+
+function addInfo(node) {
+  const { widget } = ComfyWidgets.STRING(node, "chosen", ["STRING", { multiline: true }], app);
+  widget.serialize = false; // not part of saved workflows
+  widget.options.serialize = false; // nor of queued prompts
+  widget.options.read_only = true;
+  if (widget.element) widget.element.readOnly = true;
+  const needed = node.computeSize();
+  node.setSize([Math.max(node.size[0], needed[0]), Math.max(node.size[1], needed[1])]);
+  return widget;
+}
+
+app.registerExtension({
+  name: "TiM.NativeResolution",
+  beforeRegisterNodeDef(nodeType, nodeData) {
+    if (nodeData.name !== "TiMNativeResolution") return;
+    const onExecuted = nodeType.prototype.onExecuted;
+    nodeType.prototype.onExecuted = function (output) {
+      onExecuted?.apply(this, arguments);
+      const widget = this.widgets.find((widget) => widget.name === "chosen") ?? addInfo(this);
+      widget.value = output.text?.join("\n") ?? "";
+    };
+  },
+});

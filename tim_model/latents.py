@@ -66,9 +66,7 @@ def latent_shape(space: LatentSpace, patch_size: int, width: int, height: int, b
     return batch, space.channels, height // space.ratio, width // space.ratio
 
 
-def default_size(
-    params: TiMParams, space: LatentSpace, metadata: Mapping[str, str] | None = None
-) -> tuple[int, int]:
+def default_size(params: TiMParams, space: LatentSpace, metadata: Mapping[str, str] | None = None) -> tuple[int, int]:
     """(width, height) in pixels that a model is made for: that of its published layout, else 8x8 tokens.
 
     Args:

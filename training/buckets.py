@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 Size = tuple[int, int]  # (width, height) in pixels
+POOL = 8  # batches whose samples are sorted by length together
 
 
 def bucket_size(width: int, height: int, unit: int, resolution: int, max_aspect: float, square: bool = False) -> Size:
@@ -35,11 +36,15 @@ def bucket_size(width: int, height: int, unit: int, resolution: int, max_aspect:
     return max(unit, int(width * scale) // unit * unit), max(unit, int(height * scale) // unit * unit)
 
 
-def epoch_batches(buckets: Sequence[Size], batch_size: int, seed: int, epoch: int) -> list[list[int]]:
+def epoch_batches(
+    buckets: Sequence[Size], batch_size: int, seed: int, epoch: int, lengths: Sequence[int] | None = None
+) -> list[list[int]]:
     """All samples once, shuffled, in batches of one bucket each; the last batch of a bucket may be smaller.
 
     Args:
         buckets: the bucket of each sample.
+        lengths: of the samples' captions. Where given, batches are of similar lengths, so that the network learns short
+            captions without much padding, too: that is how a short prompt comes alone.
 
     Returns:
         indices into `buckets`, as many batches in every epoch.
@@ -48,8 +53,18 @@ def epoch_batches(buckets: Sequence[Size], batch_size: int, seed: int, epoch: in
     members: dict[Size, list[int]] = {}
     for i in random.permutation(len(buckets)).tolist():
         members.setdefault(buckets[i], []).append(i)
+    if lengths is not None:
+        members = {bucket: by_length(m, lengths, POOL * batch_size) for bucket, m in members.items()}
     batches = [m[k : k + batch_size] for _, m in sorted(members.items()) for k in range(0, len(m), batch_size)]
+    # a sample's place in its batch means its role, which must not follow from its length
+    batches = [random.permutation(batch).tolist() for batch in batches]
     return [batches[k] for k in random.permutation(len(batches)).tolist()]
+
+
+def by_length(samples: Sequence[int], lengths: Sequence[int], pool: int) -> list[int]:
+    """The samples, each run of `pool` of them sorted by length."""
+    runs = (samples[k : k + pool] for k in range(0, len(samples), pool))
+    return [i for run in runs for i in sorted(run, key=lengths.__getitem__)]
 
 
 def own_slice(batch: Sequence[int], rank: int, world: int) -> range:

@@ -84,7 +84,8 @@ class Data:
         """The batches of an epoch, indices into `copies`; the newest one is remembered."""
         if self._epoch is None or self._epoch[0] != epoch:
             buckets = [self.dataset.samples[i].bucket for i, _ in self.copies]
-            self._epoch = epoch, epoch_batches(buckets, self.config.batch_size, self.seed, epoch)
+            lengths = None if self.text is None else [len(self.caption(i, epoch).split()) for i, _ in self.copies]
+            self._epoch = epoch, epoch_batches(buckets, self.config.batch_size, self.seed, epoch, lengths)
         return self._epoch[1]
 
     def encode(self, prompts: Sequence[str], device: torch.device, share: Share) -> None:
@@ -102,6 +103,8 @@ class Data:
     def caption(self, i: int, epoch: int) -> str:
         """One of a sample's captions, another in each epoch."""
         captions = self.dataset.samples[i].captions
+        if len(captions) == 1:
+            return captions[0]
         return captions[int(np.random.default_rng([self.seed, epoch, i]).integers(len(captions)))]
 
     def context(self, indices: Sequence[int], epoch: int, positions: range) -> tuple[Tensor, Tensor]:

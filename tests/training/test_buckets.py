@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+import numpy as np
 import pytest
 
 from training.buckets import bucket_size, epoch_batches, held_out, own_slice
@@ -47,6 +48,25 @@ def test_order_is_a_function_of_seed_and_epoch():
     assert epoch_batches(BUCKETS, 4, 3, 2) == epoch_batches(BUCKETS, 4, 3, 2)
     others = [epoch_batches(BUCKETS, 4, 3, 1), epoch_batches(BUCKETS, 4, 4, 2)]
     assert all(other != epoch_batches(BUCKETS, 4, 3, 2) for other in others)
+
+
+def test_captions_of_a_batch_are_of_similar_lengths():
+    random = np.random.default_rng(0)
+    buckets, lengths = [(64, 64)] * 600 + [(64, 32)] * 421, random.integers(2, 13, 1021).tolist()
+    batches = epoch_batches(buckets, 32, 1, 0, lengths)
+    assert sorted(i for batch in batches for i in batch) == list(range(1021))
+    assert all(len({buckets[i] for i in batch}) == 1 for batch in batches)
+    assert Counter(map(len, batches)) == Counter(map(len, epoch_batches(buckets, 32, 1, 0)))
+    longest = [max(lengths[i] for i in batch) for batch in batches]
+    assert min(longest) <= 4 and max(longest) == 12
+    ranges = [longest[k] - min(lengths[i] for i in batch) for k, batch in enumerate(batches)]
+    assert sum(ranges) / len(ranges) < 3  # 10 without the sorting
+
+
+def test_the_place_in_a_batch_does_not_follow_the_length():
+    batches = epoch_batches([(64, 64)] * 512, 8, 5, 0, lengths=range(512))
+    rising = sum(batch[0] < batch[-1] for batch in batches)
+    assert len(batches) == 64 and 16 < rising < 48
 
 
 @pytest.mark.parametrize("count", [1, 3, 8])

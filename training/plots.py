@@ -40,7 +40,7 @@ def score_plot(steps: Sequence[int], series: Mapping[str, Sequence[Score]], boun
     for i, (name, scores) in reversed(list(enumerate(series.items()))):
         ink, shift = INKS[i % len(INKS)], (i - (len(series) - 1) / 2) * 4 * SCALE  # so that intervals stay apart
         draw_line(draw, [x[n] + shift for n in steps], scores, ink)
-        draw.text((end, y_of(1) + FONT), name, ink, font, anchor="rm")
+        draw.text((end, TOP / 2), name, ink, font, anchor="rm")
         end -= draw.textlength(name, font) + FONT
     return picture.reduce(SCALE)
 
@@ -58,7 +58,7 @@ def draw_axes(draw: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont, x: Mappin
         draw.line([(place, BOTTOM), (place, BOTTOM + FONT / 3)], "black", SCALE)
         draw.text((place, BOTTOM + FONT / 2), str(n), "black", font, anchor="mt")
     draw.text(((LEFT + RIGHT) / 2, HEIGHT - FONT / 2), "steps", "black", font, anchor="mb")
-    draw.text((LEFT, TOP / 2), "accepted pictures, mean of the tasks, and 95% intervals", "black", font, anchor="lm")
+    draw.text((LEFT, TOP / 2), "accepted pictures, mean of tasks, 95% intervals", "black", font, anchor="lm")
 
 
 def draw_line(draw: ImageDraw.ImageDraw, x: Sequence[float], scores: Sequence[Score], ink: str) -> None:

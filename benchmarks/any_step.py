@@ -1,6 +1,7 @@
 """The any-step promise: the demo network against a flow-matching twin, scores over the step budget.
 
-    python -m training.train training/recipes/demo/tim.yaml objective.name=flow_matching … run.folder=runs/demo/twin
+    python -m training.train training/recipes/demo/tim.yaml objective.name=flow_matching objective.guided=false \
+        optimizer.lr=2e-3 optimizer.warmup=300 run.seed=0 run.steps=8400 run.folder=runs/demo/twin
     python -m benchmarks.any_step runs/demo/twin/model-ema.safetensors --per-task 32
 
 Both draw the same prompts from the same noise, without guidance and with it; the twin gets r = t. OUT gets any_step.md,

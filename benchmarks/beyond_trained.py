@@ -33,6 +33,7 @@ from training.tasks import TaskLine
 
 NATIVE = "native, RoPE none"
 JUDGED = ("native", "reduced")
+LARGE_STEPS = 2  # of the steps of a progressive picture
 Plan = Callable[[int, int, int], Sequence[Stage]]  # of trained width and height, and the factor
 
 
@@ -49,12 +50,12 @@ def strategies(steps: int, unit: int, renoise: Sequence[float]) -> dict[str, Str
     def native(width: int, height: int, factor: int) -> list[Stage]:
         return [Stage(factor * width, factor * height, tuple(make_times("uniform", steps)))]
 
-    def progressive(time: float, large_steps: int) -> Plan:
+    def progressive(s: float) -> Plan:
         def plan(width: int, height: int, factor: int) -> list[Stage]:
             return plan_stages(
                 factor * width, factor * height, unit, base_pixels=width * height, growth=factor,
-                steps=steps - large_steps, large_steps=large_steps, renoise=time,
-            ) if factor > 1 else native(width, height, 1)  # fmt: skip
+                steps=steps - LARGE_STEPS, large_steps=LARGE_STEPS, renoise=s,
+            )  # fmt: skip
 
         return plan
 
@@ -63,7 +64,7 @@ def strategies(steps: int, unit: int, renoise: Sequence[float]) -> dict[str, Str
         for s in renoise:
             for kind in ("none", "ntk"):
                 name = f"progressive in {enlarge}, re-noised to {s:g}, RoPE {kind}"
-                found[name] = Strategy(progressive(s, 2), kind, enlarge)
+                found[name] = Strategy(progressive(s), kind, enlarge)
     return found
 
 

@@ -15,23 +15,9 @@ from training.evaluate import parse_shape
 from training.scores import percent, read_scores, write_text
 
 SHAPES = (
-    "1x1",
-    "2x1",
-    "1x2",
-    "2x2",
-    "3x1",
-    "1x3",
-    "2x3",
-    "3x2",
-    "3x3",
-    "4x1",
-    "1x4",
-    "2x4",
-    "4x2",
-    "3x4",
-    "4x3",
-    "4x4",
-)
+    "1x1", "2x1", "1x2", "2x2", "3x1", "1x3", "2x3", "3x2", "3x3",
+    "4x1", "1x4", "2x4", "4x2", "3x4", "4x3", "4x4",
+)  # fmt: skip
 TRAINED_SIDE = 3  # cells
 
 

@@ -12,6 +12,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -60,11 +61,8 @@ def strategies(steps: int, unit: int, renoise: Sequence[float]) -> dict[str, Str
         return plan
 
     found = {f"native, RoPE {kind}": Strategy(native, kind) for kind in ROPE_SCALINGS}
-    for enlarge in ("pixels", "latents"):
-        for s in renoise:
-            for kind in ("none", "ntk"):
-                name = f"progressive in {enlarge}, re-noised to {s:g}, RoPE {kind}"
-                found[name] = Strategy(progressive(s), kind, enlarge)
+    for (enlarge, kind), s in product((("pixels", "none"), ("pixels", "ntk"), ("latents", "none")), renoise):
+        found[f"progressive in {enlarge}, re-noised to {s:g}, RoPE {kind}"] = Strategy(progressive(s), kind, enlarge)
     return found
 
 
@@ -141,7 +139,7 @@ def main() -> None:
     add("--factors", type=int, nargs="+", default=[2, 3], help="times the trained sides (default: 2 3)")
     add("--steps", type=int, default=8, help="of every strategy, 2 of them in a large stage (default: %(default)s)")
     add("--cfg", type=float, default=2.5, help="guidance scale (default: %(default)s)")
-    add("--renoise", type=float, nargs="+", default=[0.3, 0.5, 0.7], help="times that large stages start at")
+    add("--renoise", type=float, nargs="+", default=[0.1, 0.3, 0.5], help="times that large stages start at")
     add("--per-task", type=int, default=16, help="prompts of each task (default: %(default)s)")
     add("--batch", type=int, default=16, help="pictures drawn at once (default: %(default)s)")
     add("--out", type=Path, default=Path("runs/beyond_trained"), help="folder of results (default: %(default)s)")

@@ -14,7 +14,7 @@ from ..tim_model.tiles import OVERLAP, Progress, in_vae_tiles
 from .model import tim_model_of
 
 TILE_TOOLTIP = (
-    "Side of the tiles in pixels: 0 takes the largest that free memory allows, the whole picture if it fits. Below "
+    "Side of the tiles in pixels: 0 takes as few as free memory allows, one of the whole picture if it fits. Below "
     "1024, even areas of a DC-AE's pictures may show marks."
 )
 OVERLAP_TOOLTIP = "Pixels that neighboring tiles share, to fade into each other. Less than a tile."

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise, product
 
 import torch
@@ -20,6 +20,7 @@ from .vae import VAE
 
 OVERLAP = 256  # pixels that neighbors share at least: 8 cells of a DC-AE
 MIN_TILE = 512  # pixels; smaller tiles would be nothing but overlap
+SEAMLESS_TILE = 1024  # pixels; below, even areas of a DC-AE's pictures may show marks
 # Torch upsamples to less than 2**31 elements, and the published VAEs have 256 channels at full size.
 MAX_PIXELS = (2**31 - 1) // 256
 
@@ -148,6 +149,20 @@ def choose_tile(free_bytes: int, height: int, width: int, cell_bytes: int, minim
     return min(max(side, minimum), long)
 
 
+def trim_tile(tile: int, sides: Sequence[int], overlap: int, least: int) -> int:
+    """The smallest tile, in cells, that makes no more tiles of any axis than `tile` does: less to compute twice.
+
+    Args:
+        sides: of the picture, in cells.
+        least: below which a tile is not trimmed.
+    """
+    needed = [min(least, tile)]
+    for side in sides:
+        count = len(plan_tiles(side, tile, overlap))
+        needed.append(math.ceil((side + (count - 1) * overlap) / count))
+    return max(needed)
+
+
 def blend_what_fits(
     function: Callable[[Tensor], Tensor],
     x: Tensor,
@@ -194,7 +209,7 @@ def decode_in_tiles(
 
     Args:
         latents: (B,channels,h,w), scaled.
-        tile: side in pixels; by default the largest that memory allows, 512 at least and up to 8.4 million pixels.
+        tile: side in pixels; by default as few tiles as memory allows, of 512 at least and up to 8.4 million pixels.
             Below 1024, even areas of a DC-AE's pictures may show marks.
         overlap: pixels that neighbors share at least. A quarter of it at either border counts for nothing, the
             half between fades.
@@ -252,6 +267,7 @@ def in_vae_tiles(
         height, width = (side // options.get("ratio", 1) for side in x.shape[-2:])
         usable = min(free_bytes, MAX_PIXELS // vae_ratio**2 * cell_bytes)
         tile = choose_tile(usable, height, width, cell_bytes, minimum)
+        tile = trim_tile(tile, (height, width), overlap, SEAMLESS_TILE // vae_ratio)
         options["batch"] = max(1, usable // max(1, height * width * cell_bytes))
     else:
         tile //= vae_ratio

@@ -89,7 +89,8 @@ class AutoencoderRun:
             raise ConfigError(f"data.path={config.data.path}: holds latents, expected pictures")
         self.pictures = Pictures(self.dataset, config.data, config.run.seed)
         torch.manual_seed(config.run.seed)
-        self.net = build_net(config.model).to(self.device).train()
+        net = decoder_of(config) if config.run.decoder_of else build_net(config.model)
+        self.net = net.to(self.device).train()
         self.ema = EMA(self.net, config.ema.decay, config.ema.warmup)
         o = config.optimizer
         self.optimizer = make_optimizer(self.net, o.lr, tuple(o.betas), o.weight_decay, o.eps)
@@ -191,6 +192,21 @@ class AutoencoderRun:
         self.ema.load_state_dict(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.seconds = state["step"], state["seconds"]
+
+
+def decoder_of(config: AutoencoderConfig) -> nn.Module:
+    """The AutoencoderDC in `run.decoder_of`, float32, its encoder frozen.
+
+    Raises:
+        ConfigError: the file holds another architecture than the recipe's.
+    """
+    net, path = build_net(config.model), config.run.decoder_of
+    found = load_vae(path, dtype=torch.float32).model.state_dict()
+    if {name: value.shape for name, value in found.items()} != {n: v.shape for n, v in net.state_dict().items()}:
+        raise ConfigError(f"run.decoder_of={path}: is of another architecture, expected that of model")
+    net.load_state_dict(found)
+    net.encoder.requires_grad_(False)
+    return net
 
 
 def build_net(config: ArchitectureConfig) -> nn.Module:

@@ -48,6 +48,7 @@ class RunConfig:
     """Length, place and reports of the run."""
 
     folder: str = "runs/autoencoder"
+    decoder_of: str = ""  # a VAE to go on from: its decoder is trained, its encoder kept, so that latents stay
     steps: int = 20000
     max_minutes: float = 0.0  # of training, all sessions together; 0 for no limit
     seed: int = 0

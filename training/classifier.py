@@ -39,8 +39,11 @@ class ItemClassifier(nn.Module):
     def __init__(self, class_names: tuple[str, ...] = NAMES, width: int = 32):
         super().__init__()
         self.class_names = class_names
-        plan = [(1, width, 2), (width, 2 * width, 2), (2 * width, 2 * width, 1), (2 * width, 4 * width, 2)]
-        self.layers = nn.Sequential(*(convolution(*layer) for layer in plan), convolution(4 * width, 4 * width, 1))
+        plan = [
+            (1, width, 2), (width, 2 * width, 1), (2 * width, 2 * width, 2),
+            (2 * width, 4 * width, 1), (4 * width, 4 * width, 2), (4 * width, 4 * width, 1),
+        ]  # fmt: skip
+        self.layers = nn.Sequential(*(convolution(*layer) for layer in plan))
         self.head = nn.Linear(4 * width, len(class_names))
 
     def features(self, gray: Tensor) -> Tensor:
@@ -69,7 +72,7 @@ def read_items(folder: str | Path, split: str) -> tuple[Tensor, Tensor]:
     return F.pad(torch.tensor(images), [margin] * 4)[:, None], torch.from_numpy(labels.astype(np.int64))
 
 
-def train_classifier(images: Tensor, labels: Tensor, epochs: int = 6, seed: int = 0) -> ItemClassifier:
+def train_classifier(images: Tensor, labels: Tensor, epochs: int = 12, seed: int = 0) -> ItemClassifier:
     """A trained classifier; pictures are shifted, mirrored, softened and darkened at random.
 
     Args:

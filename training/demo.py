@@ -23,12 +23,22 @@ from .evaluate import BUNDLED, MODELS
 
 RECIPES = Path(__file__).parent / "recipes" / "demo"
 RUNS = Path("runs/demo")  # where the recipes put things
-SCENES = 40_000
-VELOCITY = RUNS / "velocity" / "model-ema.safetensors"
+SCENES = 80_000
+AUTOENCODER, DECODER = RUNS / "autoencoder", RUNS / "decoder"
+# Latents stay as they are, so that a network of them goes with either decoder.
+DECODER_STAGE = [
+    f"run.decoder_of={AUTOENCODER}", "optimizer.lr=1e-3", "run.seed=1", "run.steps=6000", f"run.folder={DECODER}"
+]  # fmt: skip
+VELOCITY, TRANSITIONS, NETWORK = (RUNS / name / "model-ema.safetensors" for name in ("velocity", "transitions", "tim"))
 # Velocities first: from them captions are learned in half the time; what TiM then learns are the transitions.
 VELOCITY_STAGE = [
-    "objective.name=flow_matching", "objective.guided=false", "optimizer.lr=2e-3", "optimizer.warmup=300",
-    "run.seed=0", "run.steps=4000", f"run.folder={VELOCITY.parent}",
+    "objective.name=flow_matching", "objective.guided=false", "objective.P_mean=0", "optimizer.lr=2e-3",
+    "optimizer.warmup=300", "run.seed=0", "run.steps=4000", f"run.folder={VELOCITY.parent}",
+]  # fmt: skip
+# The network of the recipe starts from a shorter run of the same.
+TRANSITIONS_STAGE = [
+    f"model.checkpoint={VELOCITY}", "objective.P_mean=0", "objective.consistency_ratio=0.1",
+    "optimizer.warmup=100", "run.seed=1", "run.steps=2800", f"run.folder={TRANSITIONS.parent}",
 ]  # fmt: skip
 PACKED_TEXT_ENCODER = RUNS / "gemma-fashion-scenes.safetensors"
 
@@ -38,13 +48,12 @@ def stages(items: Path) -> list[tuple[Path, Sequence[str]]]:
     return [
         (RUNS / "scenes", ["training.scenes", "--out", RUNS / "scenes", "--items", items, "--count", SCENES]),
         (RUNS / "classifier.safetensors", ["training.classifier", items, RUNS / "classifier.safetensors"]),
-        (RUNS / "autoencoder" / "config.json", ["training.autoencoder", RECIPES / "autoencoder.yaml"]),
+        (AUTOENCODER / "config.json", ["training.autoencoder", RECIPES / "autoencoder.yaml"]),
+        (DECODER / "config.json", ["training.autoencoder", RECIPES / "autoencoder.yaml", *DECODER_STAGE]),
         (PACKED_TEXT_ENCODER, ["training.language_model", RECIPES / "language_model.yaml"]),
         (VELOCITY, ["training.train", RECIPES / "tim.yaml", *VELOCITY_STAGE]),
-        (
-            RUNS / "tim" / "model-ema.safetensors",
-            ["training.train", RECIPES / "tim.yaml", f"model.checkpoint={VELOCITY}"],
-        ),
+        (TRANSITIONS, ["training.train", RECIPES / "tim.yaml", *TRANSITIONS_STAGE]),
+        (NETWORK, ["training.train", RECIPES / "tim.yaml", f"model.checkpoint={TRANSITIONS}"]),
     ]
 
 
@@ -67,8 +76,8 @@ def install(models: Path) -> list[Path]:
     targets = {name: models / path.relative_to(MODELS) for name, path in BUNDLED.items() if MODELS in path.parents}
     for path in targets.values():
         path.parent.mkdir(parents=True, exist_ok=True)
-    write_checkpoint(read_checkpoint(RUNS / "tim" / "model-ema.safetensors"), targets["model"], torch.float16)
-    write_safetensors(half(read_vae(RUNS / "autoencoder").state_dict), targets["vae"], {"format": "pt"})
+    write_checkpoint(read_checkpoint(NETWORK), targets["model"], torch.float16)
+    write_safetensors(half(read_vae(DECODER).state_dict), targets["vae"], {"format": "pt"})
     targets["text_encoder"].write_bytes(PACKED_TEXT_ENCODER.read_bytes())
     targets["classifier"].write_bytes((RUNS / "classifier.safetensors").read_bytes())
     return list(targets.values())

@@ -21,6 +21,7 @@ from tim_model.tiles import (
     encode_in_tiles,
     feather,
     plan_tiles,
+    trim_tile,
 )
 from tim_model.vae import VAE
 
@@ -187,6 +188,20 @@ def test_tiles_of_a_4096_picture_on_common_devices():
     cell_bytes = DECODE_BYTES * 2 * 32**2
     sides = [32 * choose_tile(gib * 2**30, 128, 128, cell_bytes, 16) for gib in (1, 3, 8, 24, 48)]
     assert sides == [672, 1184, 1952, 3392, 4096]
+
+
+@pytest.mark.parametrize(("length", "tile", "overlap"), PLANS)
+def test_trimmed_tiles_are_as_many_and_none_could_be_smaller(length, tile, overlap):
+    trimmed, count = trim_tile(tile, (length,), overlap, 1), len(plan_tiles(length, tile, overlap))
+    assert len(plan_tiles(length, trimmed, overlap)) == count
+    assert trimmed - 1 <= overlap or len(plan_tiles(length, trimmed - 1, overlap)) > count
+
+
+def test_trimming_stops_where_tiles_would_leave_marks():
+    assert trim_tile(90, (128, 128), 8, 32) == 68  # two tiles on each axis, which share 8
+    assert trim_tile(90, (128, 64), 8, 32) == 68  # one on the shorter
+    assert trim_tile(32, (36, 36), 8, 32) == 32
+    assert trim_tile(16, (36, 36), 8, 32) == 16
 
 
 def test_memory_that_torch_keeps_is_free(monkeypatch):

@@ -80,6 +80,20 @@ def test_a_run_out_of_time_still_writes(recipe: Path):
     load_vae(recipe.parent / "run")
 
 
+def test_a_decoder_goes_on_and_its_encoder_stays(recipe: Path, capsys):
+    folder = recipe.parent / "run"
+    assert main([str(recipe)]) == 0
+    start = read_state_dict(folder / WEIGHTS)[0]
+    more = [str(recipe), f"run.folder={folder}-more", f"run.decoder_of={folder}", "run.seed=1"]
+    assert main(more) == 0
+    found = read_state_dict(Path(f"{folder}-more") / WEIGHTS)[0]
+    changed = {name.split(".")[0] for name in start if not torch.equal(start[name], found[name])}
+    assert changed == {"decoder"}
+    capsys.readouterr()
+    assert main([*more, f"run.folder={folder}-other", "model.decoder_layers_per_block=[0, 1, 1, 1, 2]"]) == 1
+    assert f"run.decoder_of={folder}: is of another architecture" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_one_bare_file_tells_the_same_architecture(tmp_path: Path, dtype: torch.dtype):
     net = build_net(ArchitectureConfig()).to(dtype)

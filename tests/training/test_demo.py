@@ -10,6 +10,7 @@ import torch
 from devtools.random_stack import DC_AE, SMALL_DC_AE, SMALL_TIM, write_dc_ae
 from tim_model import TiM, load_checkpoint, load_vae, save_checkpoint
 from training import demo
+from training.autoencoder_config import load_autoencoder_config
 from training.config import load_config
 from training.evaluate import BUNDLED, MODELS
 
@@ -44,15 +45,19 @@ def test_every_recipe_of_the_stack_writes_where_the_next_one_reads():
     assert Path(network.model.text_encoder) in stages
     velocity = load_config(demo.RECIPES / "tim.yaml", demo.VELOCITY_STAGE)
     assert velocity.objective.name == "flow_matching" and not velocity.objective.guided
-    for config in (network, velocity):
+    transitions = load_config(demo.RECIPES / "tim.yaml", demo.TRANSITIONS_STAGE)
+    assert Path(transitions.model.checkpoint) in stages
+    decoder = load_autoencoder_config(demo.RECIPES / "autoencoder.yaml", demo.DECODER_STAGE)
+    assert Path(decoder.run.decoder_of) / "config.json" in stages and demo.DECODER / "config.json" in stages
+    for config in (network, velocity, transitions):
         assert Path(config.run.folder) / "model-ema.safetensors" in stages
 
 
 def test_results_are_installed_in_half_precision_under_their_names(inside):
-    (demo.RUNS / "tim").mkdir(parents=True)
+    demo.NETWORK.parent.mkdir(parents=True)
     net = TiM(SMALL_TIM.without_projector()).init_weights()
-    save_checkpoint(net, demo.RUNS / "tim" / "model-ema.safetensors", metadata={"objective": "tim"})
-    write_dc_ae(demo.RUNS / "autoencoder", DC_AE | SMALL_DC_AE)
+    save_checkpoint(net, demo.NETWORK, metadata={"objective": "tim"})
+    write_dc_ae(demo.DECODER, DC_AE | SMALL_DC_AE)
     demo.PACKED_TEXT_ENCODER.write_bytes(b"text")
     (demo.RUNS / "classifier.safetensors").write_bytes(b"judge")
     written = demo.install(inside / "models")

@@ -6,18 +6,20 @@ import torch
 
 from .params import TiMParams
 
-# Bytes a pixel for each byte of the dtype, at the widths of the published DC-AE. Decoding 1024x1024 pixels in float32
-# on a CPU was seen to need 560 (benchmarks/full_size.py: the peak there over that at 256x256).
-ENCODE_BYTES, DECODE_BYTES = 700, 1100
+# Bytes a pixel for each byte of the dtype, of the published DC-AE. Measured on a CPU at 256x256, 512x512 and 1024x1024
+# (benchmarks/memory.py): 880, 900 and 900 to encode, 1540, 1150 and 940 to decode in bfloat16; 960 and 730 to decode the
+# smaller two in float32.
+ENCODE_BYTES, DECODE_BYTES = 950, 1000
 
 
 def network_bytes(params: TiMParams, batch: int, height: int, width: int, dtype: torch.dtype) -> int:
     """Activations of one network call on latents (batch, C, height, width).
 
-    Taken as 24 vectors of the network's width for each token, which is not measured yet.
+    Taken as 30 vectors of the network's width for each token. Measured on a CPU at the published width, 512x512 to
+    4096x4096 pixels (benchmarks/memory.py): 15 to 33 in bfloat16, 13 to 18 in float32.
     """
     tokens = batch * height * width // params.patch_size**2
-    return 24 * tokens * params.hidden_size * dtype.itemsize
+    return 30 * tokens * params.hidden_size * dtype.itemsize
 
 
 def free_memory(device: torch.device) -> int:

@@ -7,8 +7,8 @@ import torch
 from .params import TiMParams
 
 # Bytes a pixel for each byte of the dtype, of the published DC-AE. Measured on a CPU at 256x256, 512x512 and 1024x1024
-# (benchmarks/memory.py): 880, 900 and 900 to encode, 1540, 1150 and 940 to decode in bfloat16; 960 and 730 to decode the
-# smaller two in float32.
+# (benchmarks/memory.py): 880, 900 and 900 to encode, 1540, 1150 and 940 to decode in bfloat16; 960 and 730 to decode
+# the smaller two in float32.
 ENCODE_BYTES, DECODE_BYTES = 950, 1000
 
 

@@ -34,7 +34,7 @@ from training.tasks import TaskLine
 
 NATIVE = "native, RoPE none"
 JUDGED = ("native", "reduced")
-LARGE_STEPS = 2  # of the steps of a progressive picture
+LARGE_STEPS = 1  # of the steps of a progressive picture
 Plan = Callable[[int, int, int], Sequence[Stage]]  # of trained width and height, and the factor
 
 
@@ -137,9 +137,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("--factors", type=int, nargs="+", default=[2, 3], help="times the trained sides (default: 2 3)")
-    add("--steps", type=int, default=8, help="of every strategy, 2 of them in a large stage (default: %(default)s)")
+    add("--steps", type=int, default=8, help="of every strategy, 1 of them in a large stage (default: %(default)s)")
     add("--cfg", type=float, default=2.5, help="guidance scale (default: %(default)s)")
-    add("--renoise", type=float, nargs="+", default=[0.1, 0.3, 0.5], help="times that large stages start at")
+    add("--renoise", type=float, nargs="+", default=[0.05, 0.1, 0.3], help="times that large stages start at")
     add("--per-task", type=int, default=16, help="prompts of each task (default: %(default)s)")
     add("--batch", type=int, default=16, help="pictures drawn at once (default: %(default)s)")
     add("--out", type=Path, default=Path("runs/beyond_trained"), help="folder of results (default: %(default)s)")

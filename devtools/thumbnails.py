@@ -20,7 +20,7 @@ from devtools.server import ROOT, Host, prepare_base, stop_on_terminate
 from tim_model.pictures import grid
 
 FOLDER = ROOT / "workflows"
-FROM_TEXT = ["text_to_image", "text_to_image_many_steps", "step_sweep"]
+FROM_TEXT = ["text_to_image", "text_to_image_many_steps", "step_sweep", "demo_twice_trained_size"]
 EXAMPLE = "a trouser to the left of a coat", 8  # prompt and steps of the picture that the others start from
 MASKED = (0, 0, 0.5, 1)  # part of it that inpainting draws anew: left, top, right, bottom
 

@@ -139,7 +139,7 @@ def step_inputs() -> list:
             tooltip="Network steps: all of native, or those at the base size of progressive.",
         ),
         io.Combo.Input(
-            "strategy", options=[NATIVE, PROGRESSIVE], default=NATIVE,
+            "strategy", options=[NATIVE, PROGRESSIVE], default=PROGRESSIVE,
             tooltip="native: one pass at the size itself, for sizes that the model was trained for. progressive: the "
             "base size first, then enlarged and redrawn, for larger ones; most steps are small and fast.",
         ),
@@ -173,11 +173,11 @@ def large_inputs() -> list:
             tooltip="progressive: how many times longer a side may get from stage to stage; less makes more stages.",
         ),
         io.Float.Input(
-            "renoise", default=0.5, min=0.01, max=1.0, step=0.01, round=False,
+            "renoise", default=0.1, min=0.01, max=1.0, step=0.01, round=False,
             tooltip="progressive: time that larger stages start at. More draws more anew, less keeps the small "
             "picture; 1 keeps nothing of it.",
         ),
         io.Int.Input(
-            "large_steps", default=2, min=1, max=10000, tooltip="progressive: network steps of each larger stage."
+            "large_steps", default=1, min=1, max=10000, tooltip="progressive: network steps of each larger stage."
         ),
     ]  # fmt: skip

@@ -99,9 +99,9 @@ def add_size(group: argparse._ArgumentGroup) -> None:
         help="native samples at the size itself, what the model was trained for; progressive, for sizes above the one "
         "it is made for, samples at that one first, then enlarges and redraws details (default native)",
     )  # fmt: skip
-    add("--large-steps", type=at_least(1), metavar="N", help="progressive: steps at each larger size (default 2)")
+    add("--large-steps", type=at_least(1), metavar="N", help="progressive: steps at each larger size (default 1)")
     add("--renoise", type=float, metavar="T",
-        help="progressive: time above 0, up to 1, that larger sizes start at; 1 draws all anew (default 0.5)",
+        help="progressive: time above 0, up to 1, that larger sizes start at; 1 draws all anew (default 0.1)",
     )  # fmt: skip
     add("--shift", action="store_true", default=None, help="progressive: larger sizes step more near the noise")
     add("--enlarge", choices=ENLARGE, help="progressive: what grows; latents need no VAE on the way (default pixels)")

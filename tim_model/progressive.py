@@ -46,8 +46,8 @@ def plan_stages(
     base_pixels: int = MEGAPIXEL,
     growth: float = 2.0,
     steps: int = 4,
-    large_steps: int = 2,
-    renoise: float = 0.5,
+    large_steps: int = 1,
+    renoise: float = 0.1,
     time_shift: bool = False,
 ) -> list[Stage]:
     """The stages to width x height pixels: the first at about `base_pixels`, the last at exactly that size.

@@ -32,6 +32,7 @@ pytestmark = pytest.mark.usefixtures("stack")
 WIDTH, HEIGHT, UNIT = 160, 96, 32
 BASE = 0.0625  # megapixels of 256x256 pixels, the size that the small model is made for
 SMALL_BASE = 0.004  # of about 64x64 pixels
+PLAN = {"base_pixels": round(SMALL_BASE * MEGAPIXEL), "steps": 3, "renoise": 0.5, "large_steps": 2}  # as `progressive`
 
 
 def sampler(**changes: Any) -> dict[str, Any]:
@@ -123,7 +124,7 @@ PROGRESSIVE = {  # changes to the node, options of `plan_stages`, of the pipelin
 @pytest.mark.parametrize("case", PROGRESSIVE)
 def test_progressive_is_the_pipeline(host, pipeline, case, vae):
     changes, plan, options, sizes = PROGRESSIVE[case]
-    stages = plan_stages(WIDTH, HEIGHT, UNIT, **{"base_pixels": round(SMALL_BASE * MEGAPIXEL), "steps": 3, **plan})
+    stages = plan_stages(WIDTH, HEIGHT, UNIT, **{**PLAN, **plan})
     assert [(stage.width, stage.height) for stage in stages] == sizes
     found = run_text_latent(host, graph(vae, **progressive(**changes)), pipeline)
     assert_same_latents(found, to_latents(pipeline, stages, vae, **options), 2e-4)
@@ -139,7 +140,7 @@ def test_image_is_the_decoded_latent(host, pipeline):
     made = {**graph(**progressive()), "decoded": node("VAEDecode", samples=["sample", 0], vae=["vae", 0])}
     found = run_floats(host, made, "sample", output=1)
     assert torch.equal(found, run_floats(host, made, "decoded"))
-    stages = pipeline.plan((WIDTH, HEIGHT), steps=3, base_pixels=round(SMALL_BASE * MEGAPIXEL))
+    stages = pipeline.plan((WIDTH, HEIGHT), **PLAN)
     expected = pipeline(FOX, UGLY, stages=stages, seed=SEED)
     assert_same_latents(found, expected.clamp(-1, 1), 2e-4)
 
@@ -157,7 +158,7 @@ def class_graph(**changes: Any) -> Graph:
 
 
 def test_pixel_space(host):
-    stages = plan_stages(64, 48, 4, round(0.001 * MEGAPIXEL), steps=3)
+    stages = plan_stages(64, 48, 4, round(0.001 * MEGAPIXEL), steps=3, renoise=0.5, large_steps=2)
     assert len(stages) == 2
     pipeline = TiMPipeline.from_files(CLASS_MODEL, device="cpu")
     expected = pipeline(classes="sandal", stages=stages, seed=SEED, rope="ntk")

@@ -1,8 +1,12 @@
 """The any-step promise: the demo network against a flow-matching twin, scores over the step budget.
 
     python -m training.train training/recipes/demo/tim.yaml objective.name=flow_matching objective.guided=false \
-        optimizer.lr=2e-3 optimizer.warmup=300 run.seed=0 run.steps=8400 run.folder=runs/demo/twin
-    python -m benchmarks.any_step runs/demo/twin/model-ema.safetensors --per-task 32
+        objective.P_mean=0 optimizer.lr=2e-3 optimizer.warmup=300 run.seed=0 run.steps=8400 \
+        run.folder=runs/demo/twin-start
+    python -m training.train training/recipes/demo/tim.yaml objective.name=flow_matching objective.guided=false \
+        optimizer.lr=2e-3 run.steps=8400 run.folder=runs/demo/twin \
+        model.checkpoint=runs/demo/twin-start/model-ema.safetensors
+    python -m benchmarks.any_step runs/demo/twin/model-ema.safetensors --per-task 64
 
 Both draw the same prompts from the same noise, without guidance and with it; the twin gets r = t. OUT gets any_step.md,
 any_step.png, and a folder of training.evaluate for each. What is there is not drawn again.

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 Size = tuple[int, int]  # (width, height) in pixels
-POOL = 8  # batches whose samples are sorted by length together
+POOL = 64  # batches whose samples are sorted by length together: enough for batches of the rare lengths
+SLACK = 2  # words by which lengths in a sorted batch may differ
 
 
 def bucket_size(width: int, height: int, unit: int, resolution: int, max_aspect: float, square: bool = False) -> Size:
@@ -43,8 +44,9 @@ def epoch_batches(
 
     Args:
         buckets: the bucket of each sample.
-        lengths: of the samples' captions. Where given, batches are of similar lengths, so that the network learns short
-            captions without much padding, too: that is how a short prompt comes alone.
+        lengths: of the samples' captions, in words. Where given, half of the batches are of similar lengths, so that
+            the network learns captions of every length without padding: that is how a prompt comes alone. The other
+            half are of any, so that it learns much padding, too: that is how prompts of several lengths come together.
 
     Returns:
         indices into `buckets`, as many batches in every epoch.
@@ -54,17 +56,18 @@ def epoch_batches(
     for i in random.permutation(len(buckets)).tolist():
         members.setdefault(buckets[i], []).append(i)
     if lengths is not None:
-        members = {bucket: by_length(m, lengths, POOL * batch_size) for bucket, m in members.items()}
+        members = {bucket: by_length(m, lengths, POOL * batch_size, random) for bucket, m in members.items()}
     batches = [m[k : k + batch_size] for _, m in sorted(members.items()) for k in range(0, len(m), batch_size)]
     # a sample's place in its batch means its role, which must not follow from its length
     batches = [random.permutation(batch).tolist() for batch in batches]
     return [batches[k] for k in random.permutation(len(batches)).tolist()]
 
 
-def by_length(samples: Sequence[int], lengths: Sequence[int], pool: int) -> list[int]:
-    """The samples, each run of `pool` of them sorted by length."""
+def by_length(samples: Sequence[int], lengths: Sequence[int], pool: int, random: np.random.Generator) -> list[int]:
+    """The samples, every other run of `pool` of them sorted by length, give or take `SLACK`."""
+    keys = {i: lengths[i] + SLACK * random.random() for i in samples}
     runs = (samples[k : k + pool] for k in range(0, len(samples), pool))
-    return [i for run in runs for i in sorted(run, key=lengths.__getitem__)]
+    return [i for k, run in enumerate(runs) for i in (run if k % 2 else sorted(run, key=keys.__getitem__))]
 
 
 def own_slice(batch: Sequence[int], rank: int, world: int) -> range:

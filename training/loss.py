@@ -7,7 +7,7 @@ receives c_noise of them.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -50,6 +50,10 @@ class Guidance:
     w_cond: float = 0.75
     w_start: float = 0.3
     w_end: float = 0.8
+
+    def at(self, rows: Tensor) -> Guidance:
+        """Of some rows (n,) of the batch alone."""
+        return replace(self, context=self.context[rows], null_context=self.null_context[rows])
 
     @torch.no_grad()
     def shift(self, path: Transport, x_t: Tensor, t: Tensor, instantaneous: Tensor) -> Tensor:

@@ -104,10 +104,11 @@ def split_meanflow(
     path = get_transport(settings.transport)
     split = torch.full_like(t, 0.5) if split is None else split.to(t)
     x_t = mix(path, x, noise, t)[0]
-    dF_dt = torch.zeros_like(x)
-    target = make_target(path, x, noise, t, t, dF_dt, guidance)
-    rows = (t != r).nonzero().flatten()
-    if len(rows):
+    dF_dt, target = torch.zeros_like(x), torch.empty_like(x)
+    if len(rows := (t == r).nonzero().flatten()):
+        ends = (value[rows] for value in (x, noise, t, t, dF_dt))
+        target[rows] = make_target(path, *ends, guidance and guidance.at(rows))
+    if len(rows := (t != r).nonzero().flatten()):
         target[rows] = composed_velocity(net, *(value[rows] for value in (x_t, t, r, split, context)))
     F_pred, proj_loss = predict(net, path, x_t, t, r, context, h_target)
     loss = denoising_loss(F_pred, target, cosine=False)

@@ -41,3 +41,14 @@ def test_elementary_operations_have_a_forward_derivative():
     q, k, v, rate = draw(1, 2, 5, 4), draw(1, 2, 6, 4), draw(1, 2, 6, 4), draw(1, 2, 6, 4) - 2
     _, moved = torch.func.jvp(lambda v: plain_attention(q, k, v), (v,), (rate,))
     torch.testing.assert_close(moved, attention(q, k, rate))
+
+
+def test_training_in_bfloat16_has_the_gradient_of_float32():
+    """Short sequences on a CPU are trained in elementary operations, with the precision of bfloat16."""
+    whole = [draw(2, 3, n, 8).float().requires_grad_() for n in (5, 7, 7)]
+    half = [value.detach().bfloat16().requires_grad_() for value in whole]
+    weight = draw(2, 5, 24).float()
+    for inputs in (whole, half):
+        (attention(*inputs).float() * weight).sum().backward()
+    for exact, rounded in zip(whole, half, strict=True):
+        torch.testing.assert_close(rounded.grad.float(), exact.grad, rtol=0.05, atol=0.05)

@@ -47,9 +47,11 @@ def test_every_recipe_of_the_stack_writes_where_the_next_one_reads():
     assert velocity.objective.name == "flow_matching" and not velocity.objective.guided
     transitions = load_config(demo.RECIPES / "tim.yaml", demo.TRANSITIONS_STAGE)
     assert Path(transitions.model.checkpoint) in stages
+    few_steps = load_config(demo.RECIPES / "tim.yaml", demo.FEW_STEPS_STAGE)
+    assert Path(few_steps.model.checkpoint) == Path(network.run.folder) / "model-ema.safetensors"
     decoder = load_autoencoder_config(demo.RECIPES / "autoencoder.yaml", demo.DECODER_STAGE)
     assert Path(decoder.run.decoder_of) / "config.json" in stages and demo.DECODER / "config.json" in stages
-    for config in (network, velocity, transitions):
+    for config in (network, velocity, transitions, few_steps):
         assert Path(config.run.folder) / "model-ema.safetensors" in stages
 
 

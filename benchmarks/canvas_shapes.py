@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 
 from training.evaluate import main as evaluate
-from training.evaluate import parse_shape
+from training.scenes import parse_shape
 from training.scores import percent, read_scores, write_text
 
 SHAPES = (

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -21,12 +20,12 @@ from tqdm import tqdm
 from tim_model import TiMPipeline
 from tim_model.pictures import save_png
 
-from .captions import ITEMS, Shape
+from .captions import ITEMS
 from .classifier import ItemClassifier, load_classifier
 from .jury import Jury, Real, judge_real
 from .painter import Painter
 from .plots import sample_sheet, score_plot
-from .scenes import Items, task_lines
+from .scenes import Items, parse_shape, task_lines
 from .scores import Score, columns, table, write_json, write_text
 from .tasks import TaskLine, read_tasks
 
@@ -118,13 +117,6 @@ def read_lines(a: argparse.Namespace) -> list[TaskLine]:
         return read_tasks(a.tasks)
     shape = parse_shape(a.shape) if a.shape else None
     return [TaskLine(**line) for line in task_lines(a.per_task, a.seed, shape)]
-
-
-def parse_shape(text: str) -> Shape:
-    """(columns, rows) of a text such as 4x3."""
-    if not (match := re.fullmatch(r"(\d+)x(\d+)", text)):
-        raise ValueError(f"--shape {text!r}: expected columns x rows, such as 4x3")
-    return int(match[1]), int(match[2])
 
 
 def load_judge(path: Path) -> ItemClassifier:

@@ -1,13 +1,14 @@
 """FashionScenes: drawn pictures of tinted Fashion-MNIST items on a grid, and prompts in the style of GenEval.
 
 python -m training.scenes --out FOLDER --items FOLDER --count N [--split train|test] [--seed S]
-python -m training.scenes --tasks FILE --per-task N [--shape COLUMNS ROWS] [--seed S]
+python -m training.scenes --tasks FILE --per-task N [--shape COLUMNSxROWS] [--seed S]
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import shutil
 import sys
 from collections.abc import Sequence
@@ -218,6 +219,13 @@ def task_lines(per_task: int, seed: int = 0, shape: Shape | None = None) -> list
     return lines
 
 
+def parse_shape(text: str) -> Shape:
+    """(columns, rows) of a text such as 4x3."""
+    if not (match := re.fullmatch(r"(\d+)x(\d+)", text)):
+        raise ValueError(f"--shape {text!r}: expected columns x rows, such as 4x3")
+    return int(match[1]), int(match[2])
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit status. What cannot be done is one line on stderr."""
     parser = argparse.ArgumentParser(prog="python -m training.scenes", description=__doc__.splitlines()[0])
@@ -228,14 +236,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=20_000, help="pictures (default: %(default)s)")
     parser.add_argument("--split", choices=PARTS, default="train", help="the items to show (default: %(default)s)")
     parser.add_argument("--per-task", type=int, default=100, help="prompts of each task (default: %(default)s)")
-    parser.add_argument("--shape", type=int, nargs=2, help="columns and rows of every prompt's canvas, such as 4 3")
+    parser.add_argument("--shape", help="columns x rows of every prompt's canvas, such as 4x3")
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     arguments = parser.parse_args(argv)
     try:
         if arguments.out:
             write_pictures(arguments.out, Items(arguments.items, arguments.split), arguments.count, arguments.seed)
         else:
-            shape = tuple(arguments.shape) if arguments.shape else None
+            shape = parse_shape(arguments.shape) if arguments.shape else None
             write_lines(arguments.tasks, task_lines(arguments.per_task, arguments.seed, shape))
     except (ValueError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)

@@ -257,7 +257,7 @@ def test_commands(tmp_path, folder, capsys):
     scenes, tasks = tmp_path / "scenes", tmp_path / "tasks.jsonl"
     assert main(["--out", str(scenes), "--items", str(folder), "--count", "5", "--split", "test"]) == 0
     assert len(list(scenes.rglob("*.png"))) == 5
-    assert main(["--tasks", str(tasks), "--per-task", "2", "--shape", "4", "3", "--seed", "1"]) == 0
+    assert main(["--tasks", str(tasks), "--per-task", "2", "--shape", "4x3", "--seed", "1"]) == 0
     assert [json.loads(line) for line in tasks.read_text().splitlines()] == task_lines(2, 1, (4, 3))
     assert capsys.readouterr().out == f"wrote {scenes}\nwrote {tasks}\n"
 
@@ -268,7 +268,8 @@ def test_commands(tmp_path, folder, capsys):
         (["--out", "new"], "train-images-idx3-ubyte.gz: is no whole idx file"),
         (["--out", "new", "--items", "ITEMS", "--count", "0"], "new: 0 pictures wanted, expected at least 1"),
         (["--out", ".", "--items", "ITEMS"], "exists, expected the name of a folder to make"),
-        (["--tasks", "tasks.jsonl", "--shape", "-2", "-2"], "no prompts: 100 for each task on (-2, -2) cells"),
+        (["--tasks", "tasks.jsonl", "--shape", "0x2"], "no prompts: 100 for each task on (0, 2) cells"),
+        (["--tasks", "tasks.jsonl", "--shape", "4 3"], "--shape '4 3': expected columns x rows, such as 4x3"),
         (["--tasks", "tasks.jsonl", "--per-task", "0"], "no prompts: 0 for each task"),
         (["--tasks", "nowhere/tasks.jsonl"], "the folder nowhere does not exist"),
     ],

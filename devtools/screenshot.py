@@ -6,16 +6,13 @@ TIM_HOST_DIR=/path/to/ComfyUI python -m devtools.screenshot
 from __future__ import annotations
 
 import io
-import os
 import sys
-import tempfile
-from pathlib import Path
 
 from PIL import Image
 from playwright.sync_api import Page
 
 from devtools.browser import find_browser, open_page, open_template, press_run, wait_for_images
-from devtools.server import ROOT, Host, prepare_base, stop_on_terminate
+from devtools.server import ROOT, Host, temporary_host
 
 README = ROOT / "docs" / "text_to_image.png"
 
@@ -37,16 +34,12 @@ def take(host: Host) -> None:
         result(page, "text_to_image").save(README, optimize=True)
 
 
-def main() -> int:
-    stop_on_terminate()
-    if "TIM_HOST_DIR" not in os.environ or find_browser() is None:
-        print("needs a ComfyUI in TIM_HOST_DIR and Chromium or Chrome in the PATH", file=sys.stderr)
-        return 1
-    host_dir = Path(os.environ["TIM_HOST_DIR"])
-    with tempfile.TemporaryDirectory() as folder, Host(host_dir, prepare_base(Path(folder))) as host:
+def main() -> None:
+    if find_browser() is None:
+        sys.exit("needs Chromium or Chrome in the PATH")
+    with temporary_host() as host:
         take(host)
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

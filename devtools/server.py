@@ -10,7 +10,9 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -179,3 +181,16 @@ def development_host(port: int = 0) -> Host:
     if example.exists():
         shutil.copy(example, base / "input")
     return Host(host_dir, base, cpu=not accelerator.is_available(), port=port)
+
+
+@contextlib.contextmanager
+def temporary_host() -> Iterator[Host]:
+    """The host in TIM_HOST_DIR, working in a folder that goes with it."""
+    if "TIM_HOST_DIR" not in os.environ:
+        sys.exit("TIM_HOST_DIR is not set: set it to the folder of a ComfyUI")
+    stop_on_terminate()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Host(Path(os.environ["TIM_HOST_DIR"]), prepare_base(Path(folder))) as host,
+    ):
+        yield host

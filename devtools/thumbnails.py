@@ -6,17 +6,13 @@ TIM_HOST_DIR=/path/to/ComfyUI python -m devtools.thumbnails
 from __future__ import annotations
 
 import json
-import os
-import sys
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from devtools.demo import variant
-from devtools.server import ROOT, Host, prepare_base, stop_on_terminate
+from devtools.server import ROOT, Host, temporary_host
 from tim_model.pictures import grid
 
 FOLDER = ROOT / "workflows"
@@ -67,16 +63,6 @@ def take(host: Host) -> None:
         save(name, {"before": on_gray(start), "after": result})
 
 
-def main() -> int:
-    stop_on_terminate()
-    if "TIM_HOST_DIR" not in os.environ:
-        print("needs a ComfyUI in TIM_HOST_DIR", file=sys.stderr)
-        return 1
-    host_dir = Path(os.environ["TIM_HOST_DIR"])
-    with tempfile.TemporaryDirectory() as folder, Host(host_dir, prepare_base(Path(folder))) as host:
-        take(host)
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    with temporary_host() as host:
+        take(host)

@@ -19,11 +19,11 @@ from devtools.server import ROOT, Host, HostFailed, development_host, stop_on_te
 WORKFLOW = ROOT / "workflows" / "api" / "text_to_image.json"
 OUTPUT = ROOT / "demo_output"
 PROMPTS = [
-    "a photo of a red sneaker",
+    "a red sneaker",
     "a green bag and a white dress",
     "a picture of three boots",
     "a trouser to the left of a coat",
-    "a photo of a sandal above a t-shirt",
+    "a sandal above a t-shirt",
     "a blue dress and a yellow boot",
 ]
 STEPS = [1, 2, 4, 16]

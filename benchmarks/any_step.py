@@ -1,11 +1,12 @@
 """The any-step promise: the demo network against a flow-matching twin, scores over the step budget.
 
-    python -m training.train training/recipes/demo/tim.yaml objective.name=flow_matching objective.guided=false \
-        objective.P_mean=0 optimizer.lr=2e-3 optimizer.warmup=300 run.seed=0 run.steps=8400 \
+    FM="training/recipes/demo/tim.yaml objective.name=flow_matching objective.guided=false"
+    python -m training.train $FM objective.P_mean=0 optimizer.lr=2e-3 optimizer.warmup=300 run.seed=0 run.steps=8400 \
         run.folder=runs/demo/twin-start
-    python -m training.train training/recipes/demo/tim.yaml objective.name=flow_matching objective.guided=false \
-        optimizer.lr=2e-3 run.steps=8400 run.folder=runs/demo/twin \
+    python -m training.train $FM optimizer.lr=2e-3 run.steps=8400 run.folder=runs/demo/twin-middle \
         model.checkpoint=runs/demo/twin-start/model-ema.safetensors
+    python -m training.train $FM run.seed=3 run.steps=8700 run.folder=runs/demo/twin \
+        model.checkpoint=runs/demo/twin-middle/model-ema.safetensors
     python -m benchmarks.any_step runs/demo/twin/model-ema.safetensors --per-task 64
 
 Both draw the same prompts from the same noise, without guidance and with it; the twin gets r = t. OUT gets any_step.md,

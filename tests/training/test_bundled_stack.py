@@ -22,7 +22,7 @@ def painter() -> Painter:
     return Painter(pipeline, lines, pipeline.text([line.prompt for line in lines]))
 
 
-@pytest.mark.parametrize(("steps", "least"), [(1, 0.4), (8, 0.65)])
+@pytest.mark.parametrize(("steps", "least"), [(1, 0.5), (8, 0.65)])
 def test_judge_accepts_most_pictures(painter, steps, least):
     """48 prompts, so that chance moves the score by 0.07 or so; what was measured is in README.md."""
     with tqdm(disable=True) as bar:

@@ -104,6 +104,25 @@ def test_split_uses_two_passes_without_gradient():
     assert [grad for grad, _, _ in calls] == [False, False, True] and calls[-1][1:] == (t.tolist(), r.tolist())
 
 
+def test_split_guides_velocities_alone():
+    """Only rows with r = t have a guided target, each with its own condition; the others are made of the network."""
+    x, noise, t, r = gaussian_batch()
+    condition = torch.arange(32.0, dtype=torch.float64).view(32, 1, 1, 1).expand_as(x)
+    seen = []
+
+    def ema(x_t, c_t, c_r, context):
+        seen.append(c_t)
+        return context
+
+    settings, split = ObjectiveSettings(), torch.full_like(t, 0.5)
+    guidance = Guidance(ema, condition, torch.zeros_like(x), w_start=0.0, w_end=1.0)
+    plain = OBJECTIVES["split_meanflow"](truth, x, noise, t, r, t, settings, split=split).target
+    guided = OBJECTIVES["split_meanflow"](truth, x, noise, t, r, t, settings, guidance=guidance, split=split).target
+    assert [c_t.tolist() for c_t in seen] == [t[:2].tolist()] * 2
+    torch.testing.assert_close(guided[:2], plain[:2] + 0.75 * condition[:2])
+    assert torch.equal(guided[2:], plain[2:])
+
+
 def test_flow_matching_is_the_velocity_alone():
     """Whatever r is drawn, the network is given r = t and one pass; the loss is the plain mean squared error."""
     calls = []

@@ -64,10 +64,11 @@ def epoch_batches(
 
 
 def by_length(samples: Sequence[int], lengths: Sequence[int], pool: int, random: np.random.Generator) -> list[int]:
-    """The samples, every other run of `pool` of them sorted by length, give or take `SLACK`."""
+    """The samples, every other run of `pool` of them sorted by length, give or take `SLACK`; chance picks the first."""
     keys = {i: lengths[i] + SLACK * random.random() for i in samples}
     runs = (samples[k : k + pool] for k in range(0, len(samples), pool))
-    return [i for k, run in enumerate(runs) for i in (run if k % 2 else sorted(run, key=keys.__getitem__))]
+    first = random.integers(2)
+    return [i for k, run in enumerate(runs, first) for i in (run if k % 2 else sorted(run, key=keys.__getitem__))]
 
 
 def own_slice(batch: Sequence[int], rank: int, world: int) -> range:

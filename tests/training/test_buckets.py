@@ -63,6 +63,13 @@ def test_half_of_the_batches_hold_captions_of_similar_lengths():
     assert len(similar) >= len(batches) * 0.45 and len(mixed) >= len(batches) * 0.4
 
 
+def test_few_captions_are_sorted_in_some_epochs():
+    lengths = np.random.default_rng(0).integers(2, 13, 256).tolist()
+    epochs = [epoch_batches([(64, 64)] * 256, 8, 1, epoch, lengths) for epoch in range(8)]
+    widths = [np.mean([np.ptp([lengths[i] for i in batch]) for batch in batches]) for batches in epochs]
+    assert min(widths) <= SLACK and max(widths) >= 6 and all(w <= SLACK or w >= 6 for w in widths)
+
+
 def test_captions_of_every_length_come_without_padding():
     lengths = np.random.default_rng(0).choice([2, 9, 10, 11], 8192, p=[0.02, 0.3, 0.3, 0.38]).tolist()
     batches = epoch_batches([(64, 64)] * 8192, 64, 1, 0, lengths)

@@ -2,6 +2,17 @@
 
 Every number is a pure function of (seed, step, row) with row the position in the step's global batch: how the batch is
 split over processes or accumulated does not change it. A counter-based generator (Philox) needs no state to get there.
+
+Which equalities hold bit for bit, and which to rounding:
+
+- Noise, times, roles, dropped conditions and the order of samples are bit for bit those of (seed, step, row), however
+  the batch is split. Vectorized float32 functions (exp, sigmoid, atan, pow) round the last elements of a tensor
+  differently from the others on some processors, so that times are computed number by number in float64 and rounded
+  once. On other processors and other math libraries they agree to rounding.
+- A run that resumes on the same machine, with as many processes, passes and threads, goes on bit for bit.
+- Losses, gradients and weights of another split (processes, `optimizer.accumulation`), of another processor or of
+  another number of threads agree to rounding: sums are taken in another order, and matrix products of other shapes
+  round differently.
 """
 
 from __future__ import annotations
@@ -9,7 +20,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -43,23 +54,27 @@ class Draws:
         return np.random.Generator(np.random.Philox(key=key, counter=[0, 0, row, self.step]))
 
 
-def logit_normal(z: Tensor, path: Transport) -> Tensor:
-    return z.sigmoid()
+def exp(z: float) -> float:
+    return math.exp(min(z, 700.0))  # beyond it float64 overflows; times are clamped far below
 
 
-def arctangent(z: Tensor, path: Transport) -> Tensor:
-    return z.exp().atan()
+def logit_normal(z: float, path: Transport) -> float:
+    return 1 / (1 + exp(-z))
 
 
-def log_normal(z: Tensor, path: Transport) -> Tensor:
-    return z.exp()
+def arctangent(z: float, path: Transport) -> float:
+    return math.atan(exp(z))
 
 
-def uniform(u: Tensor, path: Transport) -> Tensor:
+def log_normal(z: float, path: Transport) -> float:
+    return exp(z)
+
+
+def uniform(u: float, path: Transport) -> float:
     return path.T_min + (path.T_max - path.T_min) * u
 
 
-def log_uniform(u: Tensor, path: Transport) -> Tensor:
+def log_uniform(u: float, path: Transport) -> float:
     return path.T_min * (path.T_max / path.T_min) ** u
 
 
@@ -67,7 +82,7 @@ def log_uniform(u: Tensor, path: Transport) -> Tensor:
 class Distribution:
     """Times as `warp` of Normal(P_mean, P_std), or of uniform numbers where those are None."""
 
-    warp: Callable[[Tensor, Transport], Tensor]
+    warp: Callable[[float, Transport], float]
     P_mean: float | None = None
     P_std: float | None = None
 
@@ -92,8 +107,8 @@ class TimeSettings:
     transport: str = "ot_fm"
     P_mean: float | None = None  # None: the transport's own; vp and ve draw uniform numbers and use neither
     P_std: float | None = None
-    diffusion_ratio: float = 0.5  # the first rows of the global batch get r = t
-    consistency_ratio: float = 0.1  # the last rows get r = T_min
+    diffusion_ratio: float = 0.5  # share of the global batch, its first rows, with r = t
+    consistency_ratio: float = 0.1  # share, its last rows, with r = T_min
     shift_base: int | None = None  # tokens of the size whose times are not shifted; None for no shift at all
 
     def __post_init__(self):
@@ -126,18 +141,36 @@ def draw_times(
         if tokens is None:
             raise ValueError(f"shift_base={settings.shift_base} needs the number of tokens of these samples")
         times = shifted(times, math.sqrt(tokens / settings.shift_base))  # arXiv 2403.03206, eq. 23
-    times = times.clamp(path.T_min, path.T_max)
+    times = times.clamp(path.T_min, path.T_max).float()
     t, r = times.amax(dim=1), times.amin(dim=1)
-    r = torch.where(rows < round(settings.diffusion_ratio * batch_size), t, r)
-    r = torch.where(rows >= batch_size - round(settings.consistency_ratio * batch_size), path.T_min, r)
+    diffusion, consistency = roles(draws, batch_size, settings)
+    r = torch.where(rows < diffusion, t, r)
+    r = torch.where(rows >= consistency, path.T_min, r)
     return t, r
 
 
+def roles(draws: Draws, batch_size: int, settings: TimeSettings) -> tuple[int, int]:
+    """The rows of a step's global batch before the first bound get r = t, those from the second bound on r = T_min.
+
+    Both bounds are the shares of the batch, rounded down after the step's own number in [0, 1) is added: whole
+    products stay as they are (the first 50% and the last 10%, as released), others are right on average over steps,
+    down to a batch of one. The number is the same for both bounds and all rows, so that no row gets both.
+    """
+    offset = float(replace(draws, rows=[0]).uniform("roles"))
+    diffusion = settings.diffusion_ratio * batch_size
+    consistency = batch_size - settings.consistency_ratio * batch_size
+    # nine decimals: 0.7 of 10 rows are 7, not 7 - 1e-15
+    return math.floor(round(diffusion, 9) + offset), math.floor(round(consistency, 9) + offset)
+
+
 def draw_pairs(draws: Draws, settings: TimeSettings) -> Tensor:
-    """Two independent times per row (len(rows), 2), before roles, shift and clamping."""
+    """Two independent times per row (len(rows), 2), float64 on the CPU, before roles, shift and clamping."""
     path, distribution = TRANSPORTS[settings.transport], DISTRIBUTIONS[settings.transport]
     if distribution.P_std is None:
-        return distribution.warp(draws.uniform("times", (2,)), path)
-    mean = distribution.P_mean if settings.P_mean is None else settings.P_mean
-    std = distribution.P_std if settings.P_std is None else settings.P_std
-    return distribution.warp(mean + std * draws.normal("times", (2,)), path)
+        numbers = draws.uniform("times", (2,)).tolist()
+    else:
+        mean = distribution.P_mean if settings.P_mean is None else settings.P_mean
+        std = distribution.P_std if settings.P_std is None else settings.P_std
+        numbers = [[mean + std * z for z in pair] for pair in draws.normal("times", (2,)).tolist()]
+    pairs = [[distribution.warp(number, path) for number in pair] for pair in numbers]
+    return torch.tensor(pairs, dtype=torch.float64)

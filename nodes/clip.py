@@ -9,15 +9,13 @@ import comfy.model_management
 import comfy.sd
 import comfy.supported_models_base
 import comfy.utils
-import torch
 from torch import Tensor, nn
 
 from ..tim_model.files import naming
 from ..tim_model.text import build_text_model, compute_pad_feature, encode_tokens
 from ..tim_model.text_files import TextEncoderFiles, packed_files, read_text_encoder_files
 from ..tim_model.tokenizer import TiMTokenizer
-
-PAD_FEATURE = "tim_pad_feature"  # key of the conditioning's dict
+from .conditions import PAD_FEATURE
 
 
 class HostTokenizer:
@@ -63,15 +61,15 @@ class HostTextEncoder(nn.Module):
     def load_sd(self, sd: dict) -> tuple[list, list]:
         return self.load_state_dict(sd, strict=False)
 
-    def encode_token_weights(self, tokens: dict[str, list]) -> tuple[Tensor, None, dict[str, Tensor]]:
-        """Features (1,L,D) of the real tokens, no pooled output, and the feature that pads them."""
+    def encode_token_weights(self, tokens: dict[str, list]) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Features (1,L,D) of the real tokens, and the feature (D,) that pads them, also as pooled output (1,D)."""
         # older hosts do not say where to run; a model that did not fit stayed where it was
         device = self.execution_device or comfy.model_management.text_encoder_device()
         model = self.model.to(device)
         ids = [token for token, *_ in tokens["gemma3"][0]]
         output_device = comfy.model_management.intermediate_device()
-        features, pad_feature = encode_tokens(model, ids), compute_pad_feature(model)
-        return features[None].to(output_device), None, {PAD_FEATURE: pad_feature.to(output_device)}
+        features, pad_feature = encode_tokens(model, ids), compute_pad_feature(model).to(output_device)
+        return features[None].to(output_device), pad_feature[None], {PAD_FEATURE: pad_feature}
 
 
 def load_clip(path: str | os.PathLike) -> comfy.sd.CLIP:
@@ -87,17 +85,3 @@ def load_clip(path: str | os.PathLike) -> comfy.sd.CLIP:
 def load_clip_patcher(path: str | os.PathLike, disable_dynamic: bool = False):
     """What newer hosts call to load the same CLIP again; it never loads dynamically."""
     return load_clip(path).patcher
-
-
-def pad_conditions(conditions: dict[str, list[dict]], used: set[str]) -> None:
-    """Bring the text features of a run's conditions to one length, in place, with their encoder's pad feature.
-
-    The length is that of the longest among `used`. Conditions without a pad feature, of other encoders, stay.
-    """
-    lengths = [c["cross_attn"].shape[1] for name in used for c in conditions.get(name, ()) if PAD_FEATURE in c]
-    for condition in (c for group in conditions.values() for c in group if PAD_FEATURE in c):
-        features = condition["cross_attn"]
-        missing = max(lengths, default=0) - features.shape[1]
-        if missing > 0:
-            pad = condition[PAD_FEATURE].to(features).expand(features.shape[0], missing, -1)
-            condition["cross_attn"] = torch.cat([features, pad], dim=1)

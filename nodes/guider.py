@@ -21,6 +21,7 @@ class IntervalGuider(comfy.samplers.CFGGuider):
     """CFG for steps that start strictly inside `interval`; no null pass is made for the others."""
 
     interval = (0.0, 1.0)
+    skips_negative_at_cfg_1 = True
 
     def predict_noise(self, x, timestep, model_options=None, seed=None):
         cfg = self.cfg if is_guided(float(timestep[0]), self.cfg, self.interval) else 1.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from typing import ClassVar
 
@@ -22,9 +21,10 @@ from ..tim_model.checkpoint import Checkpoint, read_checkpoint
 from ..tim_model.latents import LatentSpace
 from ..tim_model.memory import network_bytes
 from ..tim_model.schedule import next_times
-from .clip import pad_conditions
+from .conditions import NO_PADDING, prepare_conditions
 from .latent_format import TiMLatentFormat
 from .network import HostTiM
+from .patches import tell_unused_patches
 
 # Stock samplers whose step is x + (r - t) F: exact transitions once the network knows r.
 TRANSITION_SAMPLERS = ("sample_euler", "sample_transitions")
@@ -55,9 +55,11 @@ class TiMModel(comfy.model_base.BaseModel):
         super().__init__(config, config.model_type({}), device=device, unet_model=HostTiM)
         self.params: TiMParams = config.unet_config["params"]
         self.class_names = class_names
+        self.pad_text = NO_PADDING
 
     def _apply_model(self, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options=None, **kwargs):
         options = transformer_options or {}
+        tell_unused_patches(options, self.params.depth)
         options = {**options, "tim_t": t.float(), "tim_r": target_time(t, options)}
         return super()._apply_model(x, t, c_concat, c_crossattn, control, options, **kwargs)
 
@@ -77,7 +79,7 @@ class TiMModel(comfy.model_base.BaseModel):
                 f"conditioning has {features.shape[-1]} features, this TiM model expects {p.context_dim}: "
                 "connect the text encoder that it was trained with"
             )
-        return {"c_crossattn": comfy.conds.CONDRegular(features)}
+        return {"c_crossattn": comfy.conds.CONDRegular(self.pad_text(kwargs))}
 
     def check_latent(self, latent: Tensor) -> None:
         """ValueError for latents that this network cannot take."""
@@ -119,16 +121,8 @@ def target_time(t: Tensor, transformer_options: dict) -> Tensor:
 
 
 def prepare_run(executor, noise, latent_image, sampler, *args, **kwargs):
-    """Wrapper around a whole run, of any sampler node: text features of one length, and r = t where it belongs.
-
-    Samplers that are not made of transitions get velocities. Negatives that guidance is not going to use (cfg 1) do
-    not lengthen the others.
-    """
+    """Wrapper around a whole run, of any sampler node: samplers that are not made of transitions get velocities."""
     guider = executor.class_obj
-    unused = set()
-    if math.isclose(getattr(guider, "cfg", 0.0), 1.0) and not guider.model_options.get("disable_cfg1_optimization"):
-        unused = {"negative"}
-    pad_conditions(guider.conds, set(guider.conds) - unused)
     function = getattr(sampler, "sampler_function", None)
     if getattr(function, "__name__", None) not in TRANSITION_SAMPLERS:
         guider.model_options.setdefault("transformer_options", {})["tim_velocity"] = True
@@ -160,6 +154,7 @@ def load_model(path: str | os.PathLike, dtype: torch.dtype | None = None, disabl
     model.load_model_weights(weights, "", **({"assign": True} if dynamic else {}))
     patcher.cached_patcher_init = (load_model, (path, dtype))
     patcher.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.OUTER_SAMPLE, "TiM", prepare_run)
+    patcher.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.OUTER_SAMPLE, "TiM", prepare_conditions)
     return patcher
 
 

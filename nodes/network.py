@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from types import ModuleType
 
 import torch
 from comfy.ldm.modules.attention import optimized_attention
+from comfy.patcher_extension import WrapperExecutor, WrappersMP, get_all_wrappers
 from torch import Tensor
 
 from ..tim_model import TiM, TiMParams
+from ..tim_model.attention import Attention
+from ..tim_model.layers import Block
+
+BLOCK = "double_block"  # what nodes call the blocks of networks that have one kind of them
 
 
 def host_attention(q: Tensor, k: Tensor, v: Tensor, transformer_options: dict) -> Tensor:
@@ -18,7 +24,12 @@ def host_attention(q: Tensor, k: Tensor, v: Tensor, transformer_options: dict) -
 
 
 class HostTiM(TiM):
-    """The same network under the same parameter names; only arguments and attention are the host's."""
+    """The same network under the same parameter names; only arguments and attention are the host's.
+
+    Attributes:
+        in_channels, out_channels, patch_size, hidden_size, num_heads, depth: what nodes read off a network of the
+            host (`in_channels`: Renorm CFG), as its own transformers have them.
+    """
 
     def __init__(
         self, params: TiMParams, dtype: torch.dtype | None = None, device: torch.device | None = None,
@@ -26,12 +37,46 @@ class HostTiM(TiM):
     ):  # fmt: skip
         super().__init__(params, operations, dtype=dtype, device=device)
         self.dtype = dtype
+        self.in_channels = self.out_channels = params.in_channels
+        self.patch_size, self.hidden_size = params.patch_size, params.hidden_size
+        self.num_heads, self.depth = params.num_heads, params.depth
 
     def forward(
         self, x: Tensor, timesteps: Tensor, context: Tensor | None = None, control: dict | None = None,
         transformer_options: dict | None = None, labels: Tensor | None = None, **ignored,
     ) -> Tensor:  # fmt: skip
-        """F of x (B,C,H,W); `timesteps` is not used, since hosts rescale it: t and r come in float32 beside it."""
+        """F of x (B,C,H,W) through the wrappers that nodes have put around networks."""
+        wrappers = get_all_wrappers(WrappersMP.DIFFUSION_MODEL, transformer_options)
+        if wrappers:  # EasyCache adds to x in place; in float32 x is the very state that the host goes on with
+            x = x.clone()
+        executor = WrapperExecutor.new_class_executor(self._forward, self, wrappers)
+        return executor.execute(x, timesteps, context, control, transformer_options, labels=labels, **ignored)
+
+    def _forward(
+        self, x: Tensor, timesteps: Tensor, context: Tensor | None, control: dict | None, transformer_options: dict,
+        labels: Tensor | None = None, **ignored,
+    ) -> Tensor:  # fmt: skip
+        """F of x; `timesteps` is not used, since hosts rescale it: t and r come in float32 beside it."""
         t, r = transformer_options["tim_t"], transformer_options["tim_r"]
         attention = partial(host_attention, transformer_options=transformer_options)
-        return self.predict(x, t, r, context if labels is None else labels, attention)[0]
+        blocks = [host_block(i, block, transformer_options) for i, block in enumerate(self.blocks)]
+        transformer_options |= {"block_type": "double", "total_blocks": len(blocks)}
+        return self.predict(x, t, r, context if labels is None else labels, attention, blocks)[0]
+
+
+def host_block(index: int, block: Block, transformer_options: dict) -> Callable[..., Tensor]:
+    """The block, or what a node has put in its place, under the same arguments; attention can tell which it is in."""
+    replace = transformer_options.get("patches_replace", {}).get("dit", {}).get((BLOCK, index))
+
+    def run(x: Tensor, c: Tensor, delta: Tensor, context: Tensor | None, rope: Tensor, attention: Attention) -> Tensor:
+        transformer_options["block_index"] = index
+        if replace is None:
+            return block(x, c, delta, context, rope, attention)
+
+        def original(args: dict) -> dict:
+            return {"img": block(args["img"], args["vec"], delta, args["txt"], args["pe"], attention)}
+
+        args = {"img": x, "txt": context, "vec": c, "pe": rope, "transformer_options": transformer_options}
+        return replace(args, {"original_block": original})["img"]
+
+    return run

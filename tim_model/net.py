@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from types import ModuleType
 
 from einops import rearrange
@@ -78,8 +79,14 @@ class TiM(nn.Module):
             raise ValueError("return_projection=True: this network has no REPA head (z_dim is None)")
         return F.to(x.dtype), self.projector(h)
 
-    def predict(self, x: Tensor, t: Tensor, r: Tensor, context: Tensor, attention: Attention) -> tuple[Tensor, Tensor]:
-        """`forward` without checks or casts: all in the dtype of x. Returns F and the tokens for the REPA head."""
+    def predict(
+        self, x: Tensor, t: Tensor, r: Tensor, context: Tensor, attention: Attention,
+        blocks: Iterable[Callable[..., Tensor]] | None = None,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """`forward` without checks or casts: all in the dtype of x. Returns F and the tokens for the REPA head.
+
+        `blocks` run in place of the network's own, each with the arguments of `Block.forward`.
+        """
         h, w = (size // self.params.patch_size for size in x.shape[-2:])
         rope = rope_table(h, w, self.params.head_dim, x.device, self.rope_scaling)
         delta = self.delta_embedder(t - r, x.dtype)
@@ -89,7 +96,7 @@ class TiM(nn.Module):
         else:
             c, context = c + self.y_embedder(context).to(c.dtype), None
         tokens = self.x_embedder(x)
-        for i, block in enumerate(self.blocks, start=1):
+        for i, block in enumerate(blocks or self.blocks, start=1):
             tokens = block(tokens, c, delta, context, rope, attention)
             if i == self.params.encoder_depth:
                 encoded = tokens

@@ -23,54 +23,20 @@ from tim_model.vae import VAE, WEIGHTS, diffusers_class
 
 from .autoencoder_config import ArchitectureConfig, AutoencoderConfig, load_autoencoder_config
 from .autoencoder_loss import NOISE, AutoencoderLoss, Quality, autoencoder_loss, measure
-from .buckets import epoch_batches, held_out
+from .autoencoder_pictures import Pictures
+from .budget import Budget
 from .cache import write_text
 from .config import ConfigError, to_yaml
-from .datasets import Dataset, open_dataset
+from .datasets import open_dataset
 from .ema import EMA
 from .learning_rate import learning_rate
 from .optimizer import make_optimizer
+from .precision import choose_precision, describe_precision, slower_bf16
 from .run import INTERRUPTED
-from .sections import DataConfig
 from .state import States
 from .times import Draws
 
 SHEET = 8  # pictures in a row of a sheet
-
-
-class Pictures:
-    """The batches of a run, each of one bucket, as a pure function of (seed, step), and the held-out pictures."""
-
-    def __init__(self, dataset: Dataset, config: DataConfig, seed: int):
-        self.dataset, self.batch_size, self.seed = dataset, config.batch_size, seed
-        count = len(dataset.samples)
-        if config.held_out >= count:
-            raise ConfigError(f"data.held_out={config.held_out}: expected fewer than the {count} pictures")
-        self.held_out = held_out(count, config.held_out, seed)
-        flips = (False, True) if config.mirror else (False,)
-        self.copies = [(i, flip) for i in sorted({*range(count)} - {*self.held_out}) for flip in flips]
-        self.steps_per_epoch = len(self.epoch(0))
-
-    def epoch(self, epoch: int) -> list[list[int]]:
-        buckets = [self.dataset.samples[i].bucket for i, _ in self.copies]
-        return epoch_batches(buckets, self.batch_size, self.seed, epoch)
-
-    def batches(self, start: int, stop: int) -> Iterator[Tensor]:
-        """Images (B,3,H,W) in [-1, 1] of the steps from `start` to `stop`."""
-        for step in range(start, stop):
-            epoch, k = divmod(step, self.steps_per_epoch)
-            if step == start or k == 0:
-                batches = self.epoch(epoch)
-            yield torch.stack([self.dataset.read(*self.copies[c]) for c in batches[k]])
-
-    def held_out_batches(self) -> Iterator[Tensor]:
-        """All held-out pictures, largest first."""
-        buckets: dict = {}
-        for i in self.held_out:
-            buckets.setdefault(self.dataset.samples[i].bucket, []).append(i)
-        for _, members in sorted(buckets.items(), reverse=True):
-            for k in range(0, len(members), self.batch_size):
-                yield torch.stack([self.dataset.read(i, False) for i in members[k : k + self.batch_size]])
 
 
 class AutoencoderRun:
@@ -107,11 +73,15 @@ class AutoencoderRun:
         write_text(self.folder / "config.yaml", to_yaml(self.config))
         weights = sum(parameter.numel() for parameter in self.net.parameters())
         print(f"{len(self.dataset.samples)} pictures, {len(self.dataset.dropped)} dropped; {weights:,} weights")
-        print(f"from step {self.step} in {self.folder}, device: {self.device}", flush=True)
         run, mark, start = self.config.run, time.perf_counter(), (self.step, self.seconds)
+        precision = describe_precision(run.precision, self.device)
+        print(f"from step {self.step} in {self.folder}, device: {self.device}, precision: {precision}", flush=True)
+        budget = self.budget()
         for images in self.pictures.batches(self.step, run.steps):
             loss = self.advance(images.to(self.device))
             self.seconds, mark = self.seconds + time.perf_counter() - mark, time.perf_counter()
+            if warning := budget.warning(self.step, self.seconds):
+                print(warning, flush=True)
             if self.step % run.log_every == 0:
                 rate = (self.step - start[0]) / (self.seconds - start[1]) * self.config.data.batch_size
                 self.log(loss, rate)
@@ -122,7 +92,14 @@ class AutoencoderRun:
             if run.max_minutes and self.seconds >= run.max_minutes * 60:
                 break
         self.save()
+        if cut := budget.closing(self.step, self.seconds):
+            print(cut)
         return self.write()
+
+    def budget(self) -> Budget:
+        run = self.config.run
+        advice = "run.precision=auto" if slower_bf16(run.precision, self.device) else ""
+        return Budget(run.steps, run.max_minutes, self.config.optimizer, self.config.data.batch_size, advice)
 
     def advance(self, images: Tensor) -> AutoencoderLoss:
         """One optimizer step; RuntimeError where the gradient is not finite."""
@@ -130,7 +107,8 @@ class AutoencoderRun:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(o, self.step, run.steps, self.config.data.batch_size)
         draws = Draws(run.seed, self.step, range(len(images)))
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=run.precision == "bf16"):
+        bf16 = choose_precision(run.precision, self.device) == "bf16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
             loss = autoencoder_loss(self.net, images, self.config.loss, draws)
         loss.total.backward()
         nn.utils.clip_grad_norm_(self.net.parameters(), o.clip, error_if_nonfinite=True)

@@ -52,7 +52,7 @@ class RunConfig:
     steps: int = 20000
     max_minutes: float = 0.0  # of training, all sessions together; 0 for no limit
     seed: int = 0
-    precision: Literal["fp32", "bf16"] = "bf16"  # of autocast; weights are float32
+    precision: Literal["auto", "fp32", "bf16"] = "auto"  # of autocast, see `sections.RunConfig`
     cpu: bool = False
     log_every: int = 100
     validate_every: int = 1000  # steps between PSNRs and sheets; needs data.held_out

@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from tim_model import TiM
 
 from .config import ConfigError
+from .precision import choose_precision, training_device
 from .sections import RunConfig
 
 PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
@@ -33,7 +34,8 @@ class Engine:
         except ImportError:
             raise ConfigError("training needs accelerate: pip install -r training/requirements.txt") from None
         try:
-            self.accelerator = Accelerator(mixed_precision=PRECISIONS[config.precision], cpu=config.cpu)
+            precision = choose_precision(config.precision, training_device(config.cpu))
+            self.accelerator = Accelerator(mixed_precision=PRECISIONS[precision], cpu=config.cpu)
         except ValueError as error:
             raise ConfigError(f"run.precision={config.precision}: {error}") from None
         if self.accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):

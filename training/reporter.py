@@ -7,12 +7,14 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from .budget import Budget
 from .cache import write_text
 from .config import to_yaml
 from .engine import Engine
 from .export import write_weights
 from .learner import Learner
 from .logs import Logs, Meter
+from .precision import describe_precision, slower_bf16
 from .samples import draw_sheet, make_sheet
 from .sections import Config
 from .setup import Parts, describe
@@ -32,6 +34,10 @@ class Reporter:
         self.folder = Path(config.run.folder)
         self.sheet = make_sheet(parts, config)
         self.meter = Meter()
+        run, advice = config.run, slower_bf16(config.run.precision, engine.device)
+        self.budget = Budget(
+            run.steps, run.max_minutes, config.optimizer, config.data.batch_size, "run.precision=auto" if advice else ""
+        )
 
     def begin(self, step: int) -> None:
         """Prepare the run folder, and say what is trained."""
@@ -42,7 +48,8 @@ class Reporter:
         dropped = len(self.parts.dataset.dropped)
         print(f"data: {len(self.parts.dataset.samples)} samples, {dropped} dropped, see {self.folder / 'data.txt'}")
         print(describe(self.parts))
-        print(f"processes: {self.engine.world}, device: {self.engine.device}")
+        precision = describe_precision(run.precision, self.engine.device)
+        print(f"processes: {self.engine.world}, device: {self.engine.device}, precision: {precision}")
         print(f"from step {step}" if step else "from step 0, a fresh run", f"in {self.folder}", flush=True)
 
     def report(self, step: int, seconds: float, last: bool, bar: tqdm) -> None:
@@ -55,6 +62,8 @@ class Reporter:
             bar.set_postfix(loss=f"{values['denoising_loss']:.4f}", samples_per_s=f"{values['samples_per_second']:.1f}")
         if not self.engine.is_main:
             return
+        if warning := self.budget.warning(step, seconds):
+            bar.write(warning)
         if self.parts.data.held_out and (step % run.validate_every == 0 or last):
             values["held_out_loss"] = self.validate()
         if values:

@@ -133,6 +133,8 @@ class Run:
                 print(f"stopped at step {self.step}; the same command goes on from {path}")
             else:
                 self.reporter.write_weights(path)
+                if cut := self.reporter.budget.closing(self.step, self.seconds):
+                    print(cut)
         self.engine.close()
         return INTERRUPTED if stopped else 0
 

@@ -118,7 +118,8 @@ class RunConfig:
     steps: int = 100000
     max_minutes: float = 0.0  # of training, all sessions together; 0 for no limit
     seed: int = 0
-    precision: Literal["fp32", "bf16", "fp16"] = "bf16"  # of autocast; weights are float32
+    # of autocast, weights are float32; auto takes bf16 where the device computes it natively, else fp32
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     cpu: bool = False
     gradient_checkpointing: bool = False
     compile: bool = False

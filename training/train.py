@@ -15,6 +15,7 @@ import torch
 from tim_model.files import one_line
 
 from .config import load_config, to_yaml
+from .precision import describe_precision, training_device
 from .run import INTERRUPTED, Run
 from .sections import Config
 from .setup import build_parts, describe
@@ -51,6 +52,7 @@ def dry_run(config: Config) -> None:
     print(parts.dataset.table())
     print(f"held out: {len(parts.data.held_out)}, steps an epoch: {parts.data.batches_per_epoch}")
     print(describe(parts))
+    print(f"precision: {describe_precision(config.run.precision, training_device(config.run.cpu))}")
 
 
 if __name__ == "__main__":

@@ -179,7 +179,7 @@ def test_published_settings_are_typed(recipe: Path):
         ("data.held_out=6", "data.held_out=6: expected fewer than the 6 pictures"),
         ("optimizer.accumulation=2", "optimizer.accumulation=2: expected 1"),
         ("model.encoder_block_out_channels=[32, 32, 48, 32, 32]", "model: makes no AutoencoderDC"),
-        ("run.precision=fp16", "run.precision='fp16': expected one of fp32, bf16"),
+        ("run.precision=fp16", "run.precision='fp16': expected one of auto, fp32, bf16"),
     ],
 )
 def test_refusals_are_one_line(recipe: Path, capsys, override: str, said: str):

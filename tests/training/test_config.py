@@ -61,7 +61,7 @@ MISTAKES = {
     "objective.name=gan": "objective.name='gan': expected one of tim",
     "objective.transport=bus": "objective: transport 'bus': expected one of ot_fm",
     "objective.diffusion_ratio=0.95": "objective: diffusion_ratio=0.95 and consistency_ratio=0.1: expected shares",
-    "run.precision=int8": "run.precision='int8': expected one of fp32, bf16, fp16",
+    "run.precision=int8": "run.precision='int8': expected one of auto, fp32, bf16, fp16",
     "optimizer.betas=[0.9]": "optimizer.betas=[0.9]: expected two numbers",
     "data.path=": "data.path: is not set",
     "run.steps=": "run.steps=None: expected a whole number",

@@ -5,22 +5,25 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from .arguments import at_least, lora_strength, picture_size, refusing, step_counts
 from .checkpoint import describe, read_checkpoint, write_checkpoint
 from .files import check_target
 from .latents import latent_shape
+from .lora import is_lora, merge_updates, read_lora, read_loras, write_lora
+from .lora_facts import describe_lora
 from .pictures import grid, save_png, to_pictures
 from .pipeline import ENLARGE, TiMPipeline
 from .progressive import Stage
 from .rope import ROPE_SCALINGS
 from .schedule import SCHEDULES, make_times, parse_times
-from .sizes import MAX_MEGAPIXELS, MAX_SIDE, MEGAPIXEL, MIN_MEGAPIXELS, choose_size, parse_aspect, size_warning
+from .sizes import MAX_MEGAPIXELS, MEGAPIXEL, MIN_MEGAPIXELS, choose_size, parse_aspect, size_warning
 from .text import pack_text_encoder
 
 STRATEGIES = ("native", "progressive")
@@ -42,24 +45,33 @@ def main(argv: list[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="python -m tim_model", description="Transition Models without a node graph.")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
-    add_inspect(commands.add_parser("inspect", help="say what a checkpoint is, or why it cannot be used"))
-    add_convert(commands.add_parser("convert", help="write a checkpoint as safetensors"))
+    add_inspect(commands.add_parser("inspect", help="say what a checkpoint or a LoRA is, or why it cannot be used"))
+    add_convert(commands.add_parser("convert", help="write a checkpoint or a LoRA as safetensors"))
     add_generate(commands.add_parser("generate", help="make pictures"))
     return top
 
 
 def add_inspect(command: argparse.ArgumentParser) -> None:
     command.add_argument("file", type=Path)
-    command.set_defaults(run=lambda a: print(describe(a.file)))
+    command.set_defaults(run=lambda a: print(describe_lora(a.file) if is_lora(a.file) else describe(a.file)))
 
 
 def add_convert(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "file", type=Path, metavar="IN", help="TiM checkpoint (.bin, .pt, .safetensors), or a folder of Gemma-3"
-    )
+        "file", type=Path, metavar="IN",
+        help="TiM checkpoint (.bin, .pt, .safetensors), a folder of Gemma-3, or a LoRA, which gets ComfyUI's names",
+    )  # fmt: skip
     command.add_argument("out", type=Path, metavar="OUT", help="safetensors file to write")
     command.add_argument("--dtype", choices=DTYPES, help="of the file to write (default: as IN)")
+    add_lora(command, "merge a LoRA into the checkpoint")
     command.set_defaults(run=convert)
+
+
+def add_lora(command: argparse.ArgumentParser, what: str) -> None:
+    command.add_argument(
+        "--lora", type=refusing(lora_strength), action="append", default=[], metavar="FILE[:STRENGTH]",
+        help=f"{what}, at strength 1 unless told otherwise, also below 0; several times for several",
+    )  # fmt: skip
 
 
 def add_generate(command: argparse.ArgumentParser) -> None:
@@ -70,6 +82,7 @@ def add_generate(command: argparse.ArgumentParser) -> None:
     what.add_argument("--prompt", help="for text models")
     add("--negative", default="", help="what guidance leans away from (default: the empty prompt, as published)")
     add("--text-encoder", type=Path, help="folder of google/gemma-3-1b-it or a packed file, for text models")
+    add_lora(command, "use a LoRA of the model (and its text encoder)")
     add("--vae", type=Path, help="DC-AE or SD-VAE in the layout of diffusers; pixel-space models need none")
     add("--steps", type=step_counts, default=[4], metavar="N[,N...]", help="step counts, one picture each (default 4)")
     add("--schedule", choices=SCHEDULES, help="how steps are spread (default uniform)")
@@ -110,67 +123,40 @@ def add_size(group: argparse._ArgumentGroup) -> None:
     )  # fmt: skip
 
 
-def step_counts(text: str) -> list[int]:
-    try:
-        counts = [int(word) for word in text.split(",")]
-    except ValueError:
-        counts = [0]
-    if min(counts) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected whole numbers from 1, such as 4 or 1,4,16")
-    return counts
-
-
-def refusing(parse: Callable[[str], object]) -> Callable[[str], object]:
-    """`parse` whose ValueError argparse shows as it is."""
-
-    def parser(text: str) -> object:
-        try:
-            return parse(text)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
-
-    return parser
-
-
-def at_least(lowest: float, highest: float = math.inf) -> Callable[[str], float]:
-    """A parser of numbers of the type of `lowest` and within both ends."""
-
-    def parse(text: str) -> float:
-        try:
-            number = type(lowest)(text)
-        except ValueError:
-            number = math.nan
-        if not lowest <= number <= highest:
-            raise argparse.ArgumentTypeError(f"{text!r}: expected a number from {lowest} to {highest}")
-        return number
-
-    return parse
-
-
-def picture_size(text: str) -> tuple[int, int]:
-    sides = text.lower().split("x")
-    if len(sides) != 2 or not all(side.isdecimal() and int(side) <= MAX_SIDE for side in sides):
-        raise argparse.ArgumentTypeError(
-            f"{text!r}: expected WIDTHxHEIGHT in pixels, up to {MAX_SIDE} each, such as 1024x768"
-        )
-    return int(sides[0]), int(sides[1])
-
-
 def convert(a: argparse.Namespace) -> None:
     if a.out.suffix != ".safetensors":
         raise ValueError(f"{a.out}: expected a name that ends in .safetensors")
     check_target(a.out)
+    if is_lora(a.file):
+        return convert_lora(a)
     if not a.file.is_dir():
-        return write_checkpoint(read_checkpoint(a.file), a.out, DTYPES.get(a.dtype))
-    if a.dtype:
-        raise ValueError(f"--dtype {a.dtype}: a text encoder keeps its own dtype, leave the option out")
+        return convert_checkpoint(a)
+    if a.dtype or a.lora:
+        raise ValueError(f"{a.file}: a text encoder keeps its own dtype and weights, leave --dtype and --lora out")
     return pack_text_encoder(a.file, a.out)
+
+
+def convert_checkpoint(a: argparse.Namespace) -> None:
+    """Another dtype, and LoRAs merged, from the input's own digits."""
+    checkpoint, dtype = read_checkpoint(a.file), DTYPES.get(a.dtype)
+    updates, text_updates = read_loras(a.lora, checkpoint.state_dict)
+    if text_updates:
+        print("warning: updates of a text encoder are left out, a checkpoint holds none", file=sys.stderr)
+    if a.lora and not updates:
+        raise ValueError("--lora: has no updates of a network, nothing to merge")
+    write_checkpoint(replace(checkpoint, state_dict=merge_updates(checkpoint.state_dict, updates, dtype)), a.out, dtype)
+
+
+def convert_lora(a: argparse.Namespace) -> None:
+    if a.lora:
+        raise ValueError(f"{a.file}: is a LoRA itself, expected a checkpoint to merge --lora into")
+    write_lora(read_lora(a.file), a.out, DTYPES.get(a.dtype))
 
 
 def generate(a: argparse.Namespace) -> None:
     check_target(a.out)
     check_options(a)
-    pipeline = TiMPipeline.from_files(a.model, a.text_encoder, a.vae, a.device, DTYPES.get(a.dtype))
+    pipeline = TiMPipeline.from_files(a.model, a.text_encoder, a.vae, a.device, DTYPES.get(a.dtype), a.lora)
     size = chosen_size(a, pipeline)
     if warning := size_warning(*size, pipeline.unit):
         print(f"warning: {warning}", file=sys.stderr)
@@ -225,8 +211,9 @@ def settings_of(a: argparse.Namespace, stages: list[Stage]) -> dict[str, object]
     options = {name: getattr(a, name) for name in PROGRESSIVE if getattr(a, name) is not None}
     if a.strategy == "progressive":
         options["stages"] = ", ".join(f"{stage.width}x{stage.height}" for stage in stages)
+    loras = {"loras": ", ".join(f"{path.name}:{strength:g}" for path, strength in a.lora)} if a.lora else {}
     return {
-        "model": a.model.name, **what, "steps": len(stages[0].times) - 1,
+        "model": a.model.name, **loras, **what, "steps": len(stages[0].times) - 1,
         "times": "; ".join(", ".join(f"{t:g}" for t in stage.times) for stage in stages),
         "cfg": a.cfg, "guidance": "{:g} {:g}".format(*a.guidance), "stochasticity": a.stochasticity, "seed": a.seed,
         "size": f"{stages[-1].width}x{stages[-1].height}", "strategy": a.strategy, **options, "rope": a.rope,

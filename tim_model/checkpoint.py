@@ -123,6 +123,8 @@ def infer_params(shapes: Mapping[str, tuple[int, ...]]) -> TiMParams:
     """
 
     def shape(name: str, ndim: int) -> tuple[int, ...]:
+        if name not in shapes and any("lora_" in found for found in shapes):
+            raise CheckpointError("is not a TiM checkpoint but a LoRA: expected the model, LoRAs belong to --lora")
         if name not in shapes:
             raise CheckpointError(
                 f"is not a TiM checkpoint: found {len(shapes)} tensors ({abbreviated(shapes)}), "

@@ -49,6 +49,17 @@ def read_state_dict(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[st
         return strip_prefix(state_dict), metadata
 
 
+def read_names(path: str | os.PathLike) -> list[str]:
+    """The names of the tensors in a file; of safetensors the header alone is read. Raises as `read_state_dict`."""
+    if Path(path).suffix.lower() not in SAFETENSORS:
+        return list(read_state_dict(path)[0])
+    try:
+        with safe_open(path, framework="pt") as file:
+            return list(file.keys())
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: is no whole safetensors file ({one_line(error)}); download it again") from None
+
+
 @contextmanager
 def naming(path: str | os.PathLike) -> Iterator[None]:
     """Put the file in front of every ValueError raised inside."""

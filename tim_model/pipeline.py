@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -13,12 +14,15 @@ import torch
 from torch import Tensor
 
 from .checkpoint import build_net, read_checkpoint
+from .files import naming
 from .labels import label_index
 from .latents import LatentSpace, latent_shape
 from .latents import default_size as layout_size
+from .lora import Updates, merge_updates, read_loras
 from .memory import DECODE_BYTES, ENCODE_BYTES, free_memory, network_bytes
 from .net import TiM
 from .noise import draw_noise
+from .parts import check_parts
 from .progressive import Stage, plan_stages, sample_progressively
 from .rope import RopeScaling
 from .schedule import make_times
@@ -26,8 +30,6 @@ from .text import TextEncoder, load_text_encoder, pad_features
 from .tiles import decode_in_tiles, encode_in_tiles
 from .vae import VAE, load_vae
 
-DC_AE = "mit-han-lab/dc-ae-f32c32-sana-1.1-diffusers"
-SD_VAE = "stabilityai/sd-vae-ft-ema"
 ENLARGE = ("pixels", "latents")  # what grows from stage to stage
 
 
@@ -91,6 +93,7 @@ class TiMPipeline:
         vae: str | os.PathLike | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        loras: Sequence[tuple[str | os.PathLike, float]] = (),
     ) -> TiMPipeline:
         """Load the published files, or others in their formats.
 
@@ -101,6 +104,7 @@ class TiMPipeline:
             device: the best there is by default.
             dtype: of network and VAE; by default bfloat16 on a GPU, float32 on a CPU. The text encoder keeps the
                 dtype of its file.
+            loras: files and strengths, which are merged into the network and, where they train it, the text encoder.
 
         Raises:
             ValueError: a file that cannot be used or is missing, in one line.
@@ -108,7 +112,11 @@ class TiMPipeline:
         device = torch.device(device or best_device())
         dtype = dtype or default_dtype(device)
         checkpoint = read_checkpoint(model)
-        reload = partial(load_text_encoder, text_encoder, device) if text_encoder else None
+        updates, text_updates = read_loras(loras, checkpoint.state_dict)
+        if text_updates and not text_encoder:
+            raise ValueError("a LoRA has updates for a text encoder: expected the text encoder that they belong to")
+        checkpoint = replace(checkpoint, state_dict=merge_updates(checkpoint.state_dict, updates, dtype))
+        reload = partial(load_merged, text_encoder, device, text_updates) if text_encoder else None
         return cls(
             build_net(checkpoint, device, dtype),
             checkpoint.latent_space,
@@ -260,18 +268,12 @@ def as_list(texts: str | Sequence[str]) -> list[str]:
     return [texts] if isinstance(texts, str) else list(texts)
 
 
-def check_parts(net: TiM, space: LatentSpace, text_encoder: TextEncoder | None, vae: VAE | None) -> None:
-    """Raise ValueError, in one line, for parts that are missing or do not fit."""
-    width = net.params.context_dim
-    if width is not None and text_encoder is None:
-        raise ValueError("this is a text model: it needs a text encoder (google/gemma-3-1b-it for the published one)")
-    if width is not None and text_encoder.width != width:
-        raise ValueError(f"the text encoder has {text_encoder.width} features, the model expects {width}")
-    if space.ratio != 1 and vae is None:
-        source = {32: DC_AE, 4: SD_VAE}.get(space.channels, "the one it was trained with")
-        raise ValueError(f"this model has {space.channels} latent channels: it needs a VAE ({source})")
-    if vae is not None and (vae.channels, vae.ratio) != (space.channels, space.ratio):
-        raise ValueError(
-            f"the VAE has {vae.channels} channels at 1/{vae.ratio}, "
-            f"the model expects {space.channels} at 1/{space.ratio}"
-        )
+def load_merged(path: str | os.PathLike, device: torch.device, updates: Sequence[tuple[Updates, float]]) -> TextEncoder:
+    """The text encoder of `path` with updates of LoRAs in it."""
+    encoder = load_text_encoder(path, device)
+    if updates:
+        with naming(path):
+            weights = merge_updates(encoder.model.state_dict(), updates)
+        encoder.model.load_state_dict(weights, assign=True)
+        encoder.model.requires_grad_(False)
+    return encoder

@@ -177,7 +177,7 @@ BROKEN = [
     Broken("no tensors", "model.bin", from_object(dict), NOT_TIM),
     # tensors of another network
     Broken("foreign U-Net", "model.safetensors", from_weights(foreign(*UNET)), NOT_TIM),
-    Broken("LoRA", "model.safetensors", from_weights(foreign(*LORA)), NOT_TIM),
+    Broken("LoRA", "model.safetensors", from_weights(foreign(*LORA)), "LoRA"),
     Broken("foreign DiT", "model.safetensors", from_weights(foreign(*DIT)), "expected 4 dimensions"),
     Broken("missing first block", "model.safetensors", from_weights(without("blocks.0.")), "blocks.0"),
     Broken("missing tensor", "model.safetensors", from_weights(without("blocks.1.mlp.fc2.bias")), "lacks 1"),

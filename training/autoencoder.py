@@ -25,7 +25,7 @@ from .autoencoder_config import ArchitectureConfig, AutoencoderConfig, load_auto
 from .autoencoder_loss import NOISE, AutoencoderLoss, Quality, autoencoder_loss, measure
 from .autoencoder_pictures import Pictures
 from .budget import Budget
-from .cache import write_text
+from .cache import index_path, write_text
 from .config import ConfigError, to_yaml
 from .datasets import open_dataset
 from .ema import EMA
@@ -50,7 +50,7 @@ class AutoencoderRun:
         self.config, self.folder = config, Path(config.run.folder)
         self.device = torch.device("cuda" if torch.cuda.is_available() and not config.run.cpu else "cpu")
         self.states = States(self.folder / "states", config.checkpoint.keep_last, config.checkpoint.keep_every)
-        self.dataset = open_dataset(config.data, config.model.ratio, 1, Path(config.data.cache) / "files.json")
+        self.dataset = open_dataset(config.data, config.model.ratio, 1, index_path(config.data.cache, config.data.path))
         if self.dataset.latent:
             raise ConfigError(f"data.path={config.data.path}: holds latents, expected pictures")
         self.pictures = Pictures(self.dataset, config.data, config.run.seed)

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from tim_model.files import CheckpointError, atomic, one_line, write_safetensors
+from tim_model.files import CheckpointError, abbreviated, atomic, one_line, write_safetensors
 
-from .images import read_image
+from .images import READER, read_image
 
 MAX_CLASSES = 2**20  # a label beyond that is a mistake, and a network for it would take all memory
+MAX_LATENT = 2**26  # values of one file: 32 channels of 1024x1024 cells, and their mirror image
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Inspections:
     Args:
         inspect: reads one file.
         folder: what names are relative to.
-        index: JSON file to remember them in; None remembers nothing.
+        index: JSON file to remember them in, such as `index_path`; None remembers nothing.
     """
 
     def __init__(self, inspect: Callable[[Path], Inspection], folder: Path, index: Path | None):
@@ -51,8 +54,7 @@ class Inspections:
 
     def __call__(self, path: Path) -> Inspection:
         try:
-            status = path.stat()
-            name, version = path.relative_to(self.folder).as_posix(), [status.st_size, status.st_mtime_ns]
+            name, version = path.relative_to(self.folder).as_posix(), file_version(path)
             found = self.known.get(name)
             if found is None or found["version"] != version:
                 found = self.known[name] = {"version": version, **asdict(self.inspect(path))}
@@ -66,12 +68,27 @@ class Inspections:
             write_text(self.index, json.dumps(self.known))
 
 
+def index_path(cache: str, folder: str) -> Path:
+    """Where the inspections of a data folder are remembered: a file of its own, which no other folder reads."""
+    return Path(cache) / f"folder-{cache_key(Path(folder).resolve())}" / "files.json"
+
+
+def file_version(path: Path) -> list[int | str]:
+    """What changes with the content of a file, or with how it is read.
+
+    Size and time of change alone do not: copies and archives restore the time, and bitmaps of one size have one length.
+    """
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, READER]
+
+
 def read_index(path: Path | None) -> dict[str, dict]:
     """What an index holds; {} where there is none or it is damaged: it can be made again."""
+    expected = {"version", *(field.name for field in fields(Inspection))}
     try:
         content = json.loads(path.read_text(encoding="utf-8")) if path is not None else {}
-        valid = isinstance(content, dict) and all({"version", "digest"} <= entry.keys() for entry in content.values())
-    except (OSError, ValueError, AttributeError):
+        valid = isinstance(content, dict) and all(entry.keys() == expected for entry in content.values())
+    except (OSError, ValueError, AttributeError, RecursionError):
         return {}
     return content if valid else {}
 
@@ -90,20 +107,33 @@ def inspect_latent(path: Path) -> Inspection:
     """Read a file of the released class-latent layout: `latent` (2,C,H,W), original and mirrored, and `label`."""
     digest = hash_file(path)
     try:
-        tensors = load_file(path)
+        with safe_open(path, framework="pt") as file:
+            names = list(file.keys())
+            if not {"latent", "label"} <= set(names):
+                return Inspection(digest, problem=f"holds {abbreviated(names) or 'nothing'}, expected latent and label")
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in ("latent", "label")}
+            if problem := shape_problem(**shapes):
+                return Inspection(digest, problem=problem)
+            latent, label = file.get_tensor("latent"), file.get_tensor("label")
     except Exception as error:  # noqa: BLE001, safetensors and the system raise many kinds
         return Inspection(digest, problem=f"is no whole safetensors file ({one_line(error)})")
-    latent, label = tensors.get("latent"), tensors.get("label")
-    if latent is None or label is None:
-        return Inspection(digest, problem=f"holds {', '.join(tensors) or 'nothing'}, expected latent and label")
-    if latent.ndim != 4 or len(latent) != 2 or not latent.is_floating_point():
-        return Inspection(digest, problem=f"has a latent of shape {tuple(latent.shape)}, expected (2, C, H, W)")
-    if label.numel() != 1 or label.is_floating_point() or not 0 <= int(label) < MAX_CLASSES:
-        return Inspection(digest, problem=f"has the label {label.tolist()}, expected one whole number from 0")
+    if not latent.is_floating_point():
+        return Inspection(digest, problem=f"has latents of {latent.dtype}, expected floating-point numbers")
+    if label.is_floating_point() or not 0 <= int(label) < MAX_CLASSES:
+        return Inspection(digest, problem=f"has the label {label.item()}, expected one whole number from 0")
     if not latent.isfinite().all():
         return Inspection(digest, problem="holds NaN or infinite latents")
     _, channels, height, width = latent.shape
     return Inspection(digest, width, height, channels, int(label))
+
+
+def shape_problem(latent: tuple[int, ...], label: tuple[int, ...]) -> str:
+    """Why tensors of these shapes are no latent and its label, "" if they are; before any of them is read."""
+    if len(latent) != 4 or latent[0] != 2 or not all(latent):
+        return f"has a latent of shape {latent}, expected (2, C, H, W)"
+    if math.prod(latent) > MAX_LATENT:
+        return f"has a latent of shape {latent}, expected at most {MAX_LATENT} values"
+    return "" if math.prod(label) == 1 else f"has labels of shape {label}, expected one whole number from 0"
 
 
 class TensorCache:

@@ -18,8 +18,9 @@ from tqdm import tqdm
 from .buckets import Size, bucket_size
 from .cache import MAX_CLASSES, Inspection, Inspections, inspect_image, inspect_latent
 from .idx import read_idx
+from .image_kinds import OTHER_ENDINGS, reason_not_read
 from .images import fit, read_image, to_tensor
-from .layouts import IDX_IMAGES, LAYOUTS, Entry, find_layout
+from .layouts import IDX_IMAGES, LAYOUTS, Entry, find_layout, image_files
 from .sections import DataConfig
 
 
@@ -122,6 +123,8 @@ def image_dataset(folder: Path, layout: str, config: DataConfig, unit: int, inde
             samples.append(image_sample(name, entry, inspections.get(entry.path), labels, config, unit))
         except ValueError as error:
             dropped.append((name, str(error)))
+    if layout in ("captions", "classes"):  # the others name their files
+        dropped += [(p.relative_to(folder).as_posix(), reason_not_read(p)) for p in image_files(folder, OTHER_ENDINGS)]
     names = list(config.class_names) or [name for name in labels if isinstance(name, str)]
 
     def read(i: int, mirrored: bool) -> Tensor:

@@ -18,6 +18,9 @@ from tim_model.text import pad_features
 
 from .cache import TensorCache, cache_key, hash_model
 from .datasets import Dataset
+from .images import READING
+
+ENCODING = 2  # raise it where the same file and model give other latents or features
 
 
 @dataclass(frozen=True)
@@ -36,12 +39,14 @@ class Latents:
 
     Args:
         vae: file or folder; "" takes what the dataset holds.
+        dtype: that the VAE computes in.
     """
 
-    def __init__(self, dataset: Dataset, vae: str, cache: TensorCache):
+    def __init__(self, dataset: Dataset, vae: str, cache: TensorCache, dtype: torch.dtype = torch.float32):
         self.dataset = dataset
         self.vae = vae
         self.cache = cache
+        self.dtype = dtype
 
     @cached_property
     def model_hash(self) -> str:
@@ -49,7 +54,8 @@ class Latents:
 
     def key(self, i: int, mirrored: bool) -> str:
         sample = self.dataset.samples[i]
-        return cache_key("latent", sample.digest, sample.bucket, mirrored, self.model_hash)
+        made_by = self.model_hash, self.dtype, READING, ENCODING
+        return cache_key("latent", sample.digest, sample.bucket, mirrored, *made_by)
 
     def read(self, i: int, mirrored: bool) -> Tensor:
         """One state (C,H,W), float32."""
@@ -62,7 +68,7 @@ class Latents:
         missing = [(i, m) for i, m in share.of(copies) if self.vae and self.key(i, m) not in self.cache]
         if not missing:
             return
-        vae = load_vae(self.vae, device, default_dtype(device))
+        vae = load_vae(self.vae, device, self.dtype)
         for i, mirrored in tqdm(missing, "encoding pictures", unit="picture", disable=None):
             latent = vae.encode(self.dataset.read(i, mirrored)[None])[0]
             if not latent.isfinite().all():
@@ -90,7 +96,7 @@ class TextFeatures:
 
     def key(self, caption: str | None) -> str:
         """Of a caption's features, or of the pad feature for None."""
-        return cache_key("text" if caption is not None else "pad", caption or "", self.model_hash)
+        return cache_key("text" if caption is not None else "pad", caption or "", self.model_hash, ENCODING)
 
     def encode(self, captions: Iterable[str], device: torch.device, share: Share) -> None:
         """Encode the captions, the empty one and the pad feature, as far as the cache lacks them."""
@@ -120,6 +126,12 @@ class TextFeatures:
     def read(self, captions: Sequence[str], length: int) -> Tensor:
         """Features (B, length, D), padded."""
         return pad_features([self.cache.get(self.key(caption)) for caption in captions], self.pad, length)
+
+
+def encoder_dtype(cpu: bool) -> torch.dtype:
+    """What VAEs compute in on the device of a run; text encoders compute in the dtype of their file."""
+    on_cpu = cpu or not torch.accelerator.is_available()
+    return default_dtype(torch.device("cpu") if on_cpu else torch.accelerator.current_accelerator())
 
 
 def free() -> None:

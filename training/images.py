@@ -1,45 +1,68 @@
-"""Image files of every kind to RGB pictures and tensors; a file that cannot be used is one ValueError."""
+"""Image files of every kind to sRGB pictures and tensors; a file that cannot be used is one ValueError."""
 
 from __future__ import annotations
 
 import struct
 import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
+import PIL
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
 from tim_model.files import one_line
 
-ENDINGS = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"}
-DAMAGED = (OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, struct.error)
+from .color import to_srgb
+from .image_kinds import FORMATS, UNMARKED, reason_not_read
+
+READING = 2  # raise it where the pixels of a file change: what is cached of them is made again
+READER = f"{READING}, Pillow {PIL.__version__}"
+DAMAGED = (
+    OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, AttributeError, ArithmeticError, AssertionError,
+    RuntimeError, struct.error, zlib.error,
+)  # fmt: skip
 MAX_PIXELS = 178_956_970  # beyond which Pillow refuses
+MAX_BYTES = 2**31  # of a file, which some readers load whole; the largest picture with 16 bits has 1.1 GB
 DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N")  # 16 bits, or more, of gray
+ORIENTATION = 0x0112  # the EXIF tag
 
 
 def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """The first frame of an image file as 8-bit RGB, upright, with transparency laid onto white.
+    """The first frame of an image file as 8-bit sRGB, upright, with transparency laid onto white.
+
+    Color profiles (ICC) are converted. What a file is follows from its content, whatever its ending.
 
     Raises:
         ValueError: no whole image, one of another kind of numbers, or more than `max_pixels`; without the file's name.
+        OSError: the system does not let it be read.
     """
-    if path.stat().st_size == 0:
+    size = path.stat().st_size
+    if size == 0:
         raise ValueError("is empty")
+    if size > MAX_BYTES:
+        raise ValueError(f"is huge: {size / 1e9:.1f} GB, expected at most {MAX_BYTES / 1e9:.1f}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of decompression bombs, checked below, and of odd EXIF
         try:
-            with Image.open(path) as image:
+            with Image.open(path, formats=known_formats(path.suffix.lower())) as image:
                 check_pixels(*image.size, max_pixels)
-                return to_rgb(ImageOps.exif_transpose(image))
+                image.load()
+                check_pixels(*image.size, max_pixels)  # an icon may hold a larger picture than its header says
+                return to_rgb(upright(image))
         except Image.DecompressionBombError:
             raise ValueError(f"is huge: expected at most {max_pixels / 1e6:.0f} megapixels") from None
         except Image.UnidentifiedImageError:
-            raise ValueError("is no image that Pillow reads") from None
+            raise ValueError(reason_not_read(path)) from None
         except PictureError as error:
             raise ValueError(str(error)) from None
+        except MemoryError:
+            raise ValueError("does not fit into memory") from None
         except DAMAGED as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
             raise ValueError(f"is broken ({one_line(error)})") from None
 
 
@@ -47,29 +70,51 @@ class PictureError(ValueError):
     """A whole image that cannot be used."""
 
 
+def known_formats(ending: str) -> list[str]:
+    """What a file may be: all that this Pillow reads of `FORMATS`; by its ending alone what has no mark of its own.
+
+    Other formats are not tried: some of them start programs (EPS).
+    """
+    Image.init()
+    return [name for name in FORMATS if name in Image.OPEN and (name not in UNMARKED or ending in FORMATS[name])]
+
+
 def check_pixels(width: int, height: int, max_pixels: int) -> None:
     if width * height > max_pixels:
         raise PictureError(f"is huge: {width}x{height}, expected at most {max_pixels / 1e6:.0f} megapixels")
 
 
+def upright(image: Image.Image) -> Image.Image:
+    """The picture turned and mirrored as its EXIF says; damaged EXIF says nothing."""
+    try:
+        orientation = image.getexif().get(ORIENTATION)
+    except DAMAGED:
+        return image
+    return ImageOps.exif_transpose(image) if orientation in range(2, 9) else image
+
+
 def to_rgb(image: Image.Image) -> Image.Image:
-    """8-bit RGB of any mode: 16-bit gray is scaled down, transparency goes onto white, CMYK is converted."""
-    if image.mode in DEEP_MODES:
-        return Image.fromarray(gray_8_bit(np.asarray(image), image.mode != "I")).convert("RGB")
+    """8-bit sRGB of any mode: 16-bit gray is scaled down, transparency goes onto white, profiles are converted."""
     if image.mode == "F":
         raise PictureError("holds floating-point pixels, expected 8 or 16 bits")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image).convert("RGB")
-    return image.convert("RGB")
+    profile = image.info.get("icc_profile")
+    if image.mode in DEEP_MODES:
+        image = Image.fromarray(gray_8_bit(np.asarray(image), image.mode != "I"))
+    if not image.has_transparency_data:
+        return to_srgb(image, profile)
+    rgba = image if image.mode == "RGBA" else image.convert("RGBA")
+    gray = image.mode in ("L", "LA", "La", "1")
+    color = to_srgb(rgba.getchannel("R") if gray else rgba.convert("RGB"), profile)
+    white = Image.new("RGB", color.size, "white")
+    white.paste(color, mask=rgba.getchannel("A"))
+    return white
 
 
 def gray_8_bit(values: np.ndarray, deep: bool) -> np.ndarray:
     """Gray levels of 16 bits as 8 bits; 32-bit ones that fit in 8 bits stay as they are."""
-    values = values.astype(np.int64)
+    values = values.clip(0, 65535).astype(np.uint32)
     deep = deep or values.max() > 255
-    return np.clip((values + 128) // 257 if deep else values, 0, 255).astype(np.uint8)
+    return ((values + 128) // 257 if deep else values).astype(np.uint8)
 
 
 def fit(image: Image.Image, width: int, height: int) -> Image.Image:

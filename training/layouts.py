@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from .images import ENDINGS
+from .image_kinds import ENDINGS, OTHER_ENDINGS
 
 SIDECARS = (".txt", ".caption")
 IDX_IMAGES = "*-images-idx3-ubyte*"
@@ -45,14 +45,16 @@ def find_layout(folder: Path) -> str:
         return "latents"
     if not images:
         endings = ", ".join(sorted(ENDINGS))
-        raise ValueError(f"data.path={folder}: holds no images ({endings}) and no latents (.safetensors)")
+        others = ", ".join(sorted({path.suffix for path in image_files(folder, OTHER_ENDINGS)}))
+        found = f"; convert its {others} files to PNG or JPEG" if others else ""
+        raise ValueError(f"data.path={folder}: holds no images ({endings}) and no latents (.safetensors){found}")
     captioned = any(path.with_suffix(ending).is_file() for path in images for ending in SIDECARS)
     return "captions" if captioned or any(path.parent == folder for path in images) else "classes"
 
 
-def image_files(folder: Path) -> list[Path]:
+def image_files(folder: Path, endings: Collection[str] = ENDINGS) -> list[Path]:
     """All images in a folder and below, hidden ones excepted, in an order that no file system changes."""
-    named = (path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS)
+    named = (path for path in folder.rglob("*") if path.suffix.lower() in endings)
     found = (path for path in named if path.is_file() or path.is_symlink())  # a link to nothing is reported later
     visible = (path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
     return sorted(visible, key=lambda path: path.relative_to(folder).as_posix())

@@ -12,11 +12,11 @@ from tim_model.latents import LATENT_SPACES, LatentSpace, latent_space
 from tim_model.sizes import nearest_multiple
 from tim_model.text_files import read_text_encoder_files
 
-from .cache import TensorCache
+from .cache import TensorCache, index_path
 from .config import ConfigError
 from .data import Data
 from .datasets import Dataset, open_dataset
-from .encode import Latents, TextFeatures
+from .encode import Latents, TextFeatures, encoder_dtype
 from .repa import ImageEncoder
 from .sections import Config
 
@@ -61,14 +61,14 @@ def build_parts(config: Config, write: bool = True) -> Parts:
     """
     checkpoint = read_checkpoint(config.model.checkpoint) if config.model.checkpoint else None
     vae = vae_space(config.model.vae) if config.model.vae else None
-    index = Path(config.data.cache) / "files.json" if write else None
+    index = index_path(config.data.cache, config.data.path) if write else None
     patch_size = base_params(config, checkpoint).patch_size
     dataset = open_dataset(config.data, vae.ratio if vae else 1, patch_size, index)
     space = data_space(dataset, vae, checkpoint)
     params = network_params(config, checkpoint, dataset, space)
     cache = TensorCache(Path(config.data.cache))
     text = TextFeatures(config.model.text_encoder, cache) if params.context_dim else None
-    latents = Latents(dataset, "" if dataset.latent else config.model.vae, cache)
+    latents = Latents(dataset, "" if dataset.latent else config.model.vae, cache, encoder_dtype(config.run.cpu))
     return Parts(params, space, dataset, Data(config, dataset, latents, text, params.num_classes), checkpoint)
 
 

@@ -69,6 +69,29 @@ def test_folder_of_odd_files(tmp_path):
     assert dropped["cat/cut.jpg"].startswith("is broken")
 
 
+@pytest.mark.parametrize("captions", [True, False])
+def test_images_of_kinds_that_are_not_read_are_listed(tmp_path, captions):
+    folder = write_classes(tmp_path / "data", 1)
+    for name in ("a.heic", "b.jxl", "c.MP4"):
+        (folder / "cat" / name).write_bytes(b"anything")
+    if captions:
+        for path in folder.rglob("*.png"):
+            path.with_suffix(".txt").write_text("a picture")
+    dataset = opened(folder)
+    assert len(dataset.samples) == 2
+    assert dataset.dropped == [
+        ("cat/a.heic", "is HEIC, which is not read: convert it to PNG or JPEG"),
+        ("cat/b.jxl", "is JPEG XL, which is not read: convert it to PNG or JPEG"),
+        ("cat/c.MP4", "is a video, which is not read: extract its frames as PNG or JPEG"),
+    ]
+
+
+def test_folder_of_kinds_that_are_not_read(tmp_path):
+    (tmp_path / "a.heic").write_bytes(b"anything")
+    with pytest.raises(ValueError, match=r"holds no images .*; convert its \.heic files to PNG or JPEG"):
+        opened(tmp_path)
+
+
 def test_links_to_nothing(tmp_path):
     """A link to itself, one to a file that is gone, and a folder in itself."""
     folder = write_classes(tmp_path / "data", 2)

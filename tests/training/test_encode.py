@@ -10,8 +10,11 @@ import torch
 from tests.tim_model.gemma import write_gemma
 from tim_model import load_text_encoder, load_vae
 from tim_model.text import pad_features
+from training.cache import TensorCache
 from training.config import load_config
-from training.encode import Share
+from training.datasets import open_dataset
+from training.encode import Latents, Share, encoder_dtype
+from training.sections import DataConfig
 from training.setup import build_parts
 
 from .tiny import last_state, train, write_classes, write_picture, write_recipe
@@ -65,6 +68,22 @@ def test_latents_are_made_once_for_each_content(tmp_path, vae):
     again.data.encode([], torch.device("cpu"), Share())
     assert len(cached(tmp_path) - first.keys()) == 2
     assert {path: path.stat().st_mtime_ns for path in first} == first  # not made again
+
+
+def test_latents_of_another_dtype_are_others(tmp_path, vae):
+    dataset, cache = (
+        open_dataset(DataConfig(path=str(write_classes(tmp_path / "data", 1))), 4, 1),
+        TensorCache(tmp_path),
+    )
+    for dtype in (torch.float32, torch.bfloat16):
+        latents = Latents(dataset, str(vae), cache, dtype)
+        latents.encode([(0, False)], torch.device("cpu"), Share())
+        expected = load_vae(vae, "cpu", dtype).encode(dataset.read(0, False)[None])[0]
+        assert torch.equal(latents.read(0, False), expected)
+
+
+def test_dtype_of_encoders_on_a_cpu():
+    assert encoder_dtype(cpu=True) == torch.float32
 
 
 def test_captions_of_a_batch_are_padded_to_its_longest(tmp_path, gemma):

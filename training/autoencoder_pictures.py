@@ -21,7 +21,7 @@ class Pictures:
         count = len(dataset.samples)
         if config.held_out >= count:
             raise ConfigError(f"data.held_out={config.held_out}: expected fewer than the {count} pictures")
-        self.held_out = held_out(count, config.held_out, seed)
+        self.held_out = held_out([sample.digest for sample in dataset.samples], config.held_out, seed)
         flips = (False, True) if config.mirror else (False,)
         self.copies = [(i, flip) for i in sorted({*range(count)} - {*self.held_out}) for flip in flips]
         self.steps_per_epoch = len(self.epoch(0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 
@@ -77,6 +78,23 @@ def own_slice(batch: Sequence[int], rank: int, world: int) -> range:
     return range(n * rank // world, n * (rank + 1) // world)
 
 
-def held_out(count: int, wanted: int, seed: int) -> list[int]:
-    """`wanted` of `count` samples that are never trained on, the same ones for the same seed, in rising order."""
-    return sorted(np.random.default_rng([seed, 0x7E57]).permutation(count)[:wanted].tolist())
+def held_out(digests: Sequence[str], wanted: int, seed: int) -> list[int]:
+    """The indices of `wanted` samples that are never trained on, rising: those of the smallest hash of (seed, digest).
+
+    A sample that is added or removed takes or leaves one place, and the others stay on their side. Equal samples are on
+    one side; where that cannot be, as few of them as possible are parted.
+
+    Args:
+        digests: of the samples' contents.
+    """
+    equal: dict[str, list[int]] = {}
+    for i, digest in enumerate(digests):
+        equal.setdefault(digest, []).append(i)
+    ranked = sorted(equal, key=lambda digest: hashlib.sha256(f"{seed} {digest}".encode()).digest())
+    chosen: list[int] = []
+    for digest in ranked:
+        if len(chosen) + len(equal[digest]) <= wanted:
+            chosen += equal[digest]
+    kept = set(chosen)
+    rest = [i for digest in ranked for i in equal[digest] if i not in kept]
+    return sorted(chosen + rest[: wanted - len(chosen)])

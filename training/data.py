@@ -70,7 +70,7 @@ class Data:
         count = len(dataset.samples)
         if config.data.held_out >= count:
             raise ValueError(f"data.held_out={config.data.held_out}: expected fewer than the {count} samples")
-        self.held_out = held_out(count, config.data.held_out, self.seed)
+        self.held_out = held_out([sample.digest for sample in dataset.samples], config.data.held_out, self.seed)
         kept = set(self.held_out)
         flips = (False, True) if config.data.mirror else (False,)
         self.copies = [(i, flip) for i in range(count) if i not in kept for flip in flips]

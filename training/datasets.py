@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -61,7 +62,11 @@ class Dataset:
         return max(len(self.class_names), 1 + max(sample.label for sample in self.samples))
 
     def digest(self) -> str:
-        """Changes with every picture, caption, label and size."""
+        """Changes with every picture, caption, label and size; states and files of weights keep it."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
         text = "\n".join(repr((s.digest, s.bucket, s.captions, s.label)) for s in self.samples)
         return hashlib.sha256(text.encode()).hexdigest()
 

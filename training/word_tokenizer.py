@@ -70,7 +70,7 @@ def split_captions(
     different = sorted(set(captions))
     if len(different) <= wanted:
         raise ValueError(f"data.held_out={wanted}: expected fewer than the {len(different)} different captions")
-    held = [different[i] for i in held_out(len(different), wanted, seed)]
+    held = [different[i] for i in held_out(different, wanted, seed)]
     ids = {caption: [*tokenizer.tokenize(caption), EOS] for caption in different}
     trained = ids.keys() - set(held)
     return [ids[caption] for caption in captions if caption in trained], [ids[caption] for caption in held]

@@ -89,6 +89,40 @@ def test_processes_share_a_batch(count):
     assert max(map(len, slices)) - min(map(len, slices)) <= 1
 
 
+DIGESTS = [f"{i:064x}" for i in range(100)]
+
+
 def test_held_out_samples_stay():
-    assert held_out(100, 5, 0) == held_out(100, 5, 0)
-    assert set(held_out(100, 5, 0)) <= set(held_out(100, 9, 0))
+    assert held_out(DIGESTS, 5, 0) == held_out(DIGESTS, 5, 0)
+    assert set(held_out(DIGESTS, 5, 0)) <= set(held_out(DIGESTS, 9, 0))
+    assert held_out(DIGESTS, 5, 0) != held_out(DIGESTS, 5, 1)
+    assert held_out(DIGESTS, 0, 0) == []
+
+
+def test_a_new_sample_moves_at_most_one_held_out_sample():
+    """Wherever it comes in the order of names: the others are told by their content."""
+    before = {DIGESTS[i] for i in held_out(DIGESTS, 30, 0)}
+    entered = 0
+    for k in range(100):
+        digests = [*DIGESTS[:k], f"new {k}", *DIGESTS[k:]]
+        after = {digests[i] for i in held_out(digests, 30, 0)}
+        assert after - before <= {f"new {k}"} and len(after) == 30
+        entered += after != before
+    assert 0 < entered < 100
+
+
+def test_a_removed_sample_moves_at_most_one_held_out_sample():
+    before = {DIGESTS[i] for i in held_out(DIGESTS, 30, 0)}
+    for digest in DIGESTS:
+        digests = [other for other in DIGESTS if other != digest]
+        after = {digests[i] for i in held_out(digests, 30, 0)}
+        assert before - after <= {digest} and len(after) == 30
+
+
+def test_equal_samples_are_held_out_together():
+    pairs = [digest for digest in DIGESTS for _ in range(2)]
+    for seed in range(10):
+        held = held_out(pairs, 20, seed)
+        assert len(held) == 20 and all((i ^ 1) in held for i in held)
+    assert len(held_out(pairs, 21, 0)) == 21  # one pair has to part
+    assert len(held_out(["equal"] * 9, 3, 0)) == 3

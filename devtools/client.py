@@ -16,6 +16,7 @@ import websocket
 from PIL import Image
 
 PREVIEW_FRAME = 1  # binary websocket message: uint32 1, uint32 image format, then a JPEG or PNG file
+TEXT_FRAME = 3  # uint32 3, uint32 length of the node's id, the id, then the text
 LAST_EVENTS = {"execution_success", "execution_error", "execution_interrupted"}
 
 
@@ -41,7 +42,7 @@ class PromptFailed(RuntimeError):
 
 @dataclass(frozen=True)
 class Event:
-    """One websocket message: `data` is a dict, or a PIL image where `type` is "preview"."""
+    """One websocket message: `data` is a dict, a PIL image where `type` is "preview", (node, text) where "text"."""
 
     type: str
     data: Any
@@ -81,8 +82,11 @@ class EventStream:
         if isinstance(message, str):
             message = json.loads(message)
             return Event(message["type"], message["data"])
-        if int.from_bytes(message[:4], "big") == PREVIEW_FRAME:
+        frame, length = int.from_bytes(message[:4], "big"), int.from_bytes(message[4:8], "big")
+        if frame == PREVIEW_FRAME:
             return Event("preview", Image.open(io.BytesIO(message[8:])))
+        if frame == TEXT_FRAME:
+            return Event("text", (message[8 : 8 + length].decode(), message[8 + length :].decode()))
         return None
 
 

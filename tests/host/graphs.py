@@ -90,6 +90,15 @@ def run_latent(host: Client, graph: Graph, name: str = "sample", output: int = 0
     return load(host.view(**file))["latent_tensor"]
 
 
+def shown(host: Client, graph: Graph) -> list[tuple[str, str]]:
+    """Run the graph; every text that a node showed its user meanwhile, as (node id, text)."""
+    with host.listen() as stream:
+        prompt_id = host.queue(graph, stream.client_id)
+        texts = [event.data for event in stream.until_finished(prompt_id) if event.type == "text"]
+    host.outputs(prompt_id)
+    return texts
+
+
 def run_floats(host: Client, graph: Graph, name: str, output: int = 0) -> Tensor:
     """Images (B,3,H,W) in [-1, 1] of one of a graph's nodes with all their digits, which no picture file would keep."""
     encoded = node("VAEEncode", pixels=[name, output], vae=["pixels", 0])

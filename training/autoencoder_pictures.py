@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .buckets import epoch_batches, held_out
 from .config import ConfigError
-from .datasets import Dataset
+from .dataset import Dataset
 from .sections import DataConfig
 
 

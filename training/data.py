@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .buckets import epoch_batches, held_out, own_slice
-from .datasets import Dataset
+from .dataset import Dataset
 from .encode import Latents, Share, TextFeatures
 from .sections import Config
 
@@ -73,7 +73,8 @@ class Data:
         self.held_out = held_out([sample.digest for sample in dataset.samples], config.data.held_out, self.seed)
         kept = set(self.held_out)
         flips = (False, True) if config.data.mirror else (False,)
-        self.copies = [(i, flip) for i in range(count) if i not in kept for flip in flips]
+        repeats = [sample.repeats for sample in dataset.samples]
+        self.copies = [(i, flip) for i in range(count) if i not in kept for flip in flips for _ in range(repeats[i])]
         self._epoch: tuple[int, list[list[int]]] | None = None
 
     @cached_property

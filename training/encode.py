@@ -17,7 +17,7 @@ from tim_model.pipeline import default_dtype
 from tim_model.text import pad_features
 
 from .cache import TensorCache, cache_key, hash_model
-from .datasets import Dataset
+from .dataset import Dataset
 from .images import READING
 
 ENCODING = 2  # raise it where the same file and model give other latents or features

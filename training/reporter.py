@@ -44,9 +44,10 @@ class Reporter:
         run = self.config.run
         self.logs = Logs(self.folder, step, run.tensorboard, run.wandb, asdict(self.config))
         write_text(self.folder / "config.yaml", to_yaml(self.config))
-        write_text(self.folder / "data.txt", self.parts.dataset.table() + "\n")
-        dropped = len(self.parts.dataset.dropped)
-        print(f"data: {len(self.parts.dataset.samples)} samples, {dropped} dropped, see {self.folder / 'data.txt'}")
+        dataset = self.parts.dataset
+        write_text(self.folder / "data.txt", dataset.table() + "\n")
+        print(f"data: {len(dataset.samples)} samples, {len(dataset.dropped)} dropped, see {self.folder / 'data.txt'}")
+        print("\n".join(dataset.remarks()))
         print(describe(self.parts))
         precision = describe_precision(run.precision, self.engine.device)
         print(f"processes: {self.engine.world}, device: {self.engine.device}, precision: {precision}")

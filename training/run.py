@@ -40,7 +40,7 @@ class Run:
         self.folder = Path(config.run.folder)
         self.states = States(self.folder / "states", config.checkpoint.keep_last, config.checkpoint.keep_every)
         state = self.state_to_resume()
-        self.parts = build_parts(config)
+        self.parts = build_parts(config, state=state)
         self.share = Share(self.engine.rank, self.engine.world)
         self.parts.data.encode(config.sampling.prompts, self.engine.device, self.share)
         self.engine.wait()

@@ -7,16 +7,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tim_model import OFFICIAL, TiM, TiMParams, load_vae
-from tim_model.checkpoint import Checkpoint, read_checkpoint
+from tim_model.checkpoint import Checkpoint, metadata_json, read_checkpoint
 from tim_model.latents import LATENT_SPACES, LatentSpace, latent_space
 from tim_model.sizes import nearest_multiple
 from tim_model.text_files import read_text_encoder_files
 
 from .cache import TensorCache, index_path
-from .config import ConfigError
+from .config import ConfigError, get
 from .data import Data
-from .datasets import Dataset, open_dataset
+from .dataset import Dataset
+from .datasets import open_dataset
 from .encode import Latents, TextFeatures, encoder_dtype
+from .labels import KnownClasses
 from .repa import ImageEncoder
 from .sections import Config
 
@@ -33,8 +35,8 @@ class Parts:
 
     @property
     def class_names(self) -> list[str]:
-        told = self.checkpoint.class_names if self.checkpoint else []
-        return self.dataset.class_names or told
+        """In the order of the labels; [] where nobody knows them."""
+        return self.dataset.class_names
 
     def metadata(self, config: Config) -> dict[str, str]:
         """What the files of weights say about where they come from."""
@@ -50,11 +52,12 @@ class Parts:
         }
 
 
-def build_parts(config: Config, write: bool = True) -> Parts:
+def build_parts(config: Config, write: bool = True, state: dict | None = None) -> Parts:
     """Read and check everything that the run is made of.
 
     Args:
         write: whether the checks of files are remembered on disk.
+        state: of the run that this one goes on from, whose classes keep their numbers.
 
     Raises:
         ValueError: something missing or contradictory, in one line.
@@ -63,13 +66,39 @@ def build_parts(config: Config, write: bool = True) -> Parts:
     vae = vae_space(config.model.vae) if config.model.vae else None
     index = index_path(config.data.cache, config.data.path) if write else None
     patch_size = base_params(config, checkpoint).patch_size
-    dataset = open_dataset(config.data, vae.ratio if vae else 1, patch_size, index)
+    known = known_classes(checkpoint, state)
+    dataset = open_dataset(config.data, vae.ratio if vae else 1, patch_size, index, known)
+    check_condition(config, dataset)
     space = data_space(dataset, vae, checkpoint)
     params = network_params(config, checkpoint, dataset, space)
     cache = TensorCache(Path(config.data.cache))
     text = TextFeatures(config.model.text_encoder, cache) if params.context_dim else None
     latents = Latents(dataset, "" if dataset.latent else config.model.vae, cache, encoder_dtype(config.run.cpu))
     return Parts(params, space, dataset, Data(config, dataset, latents, text, params.num_classes), checkpoint)
+
+
+def known_classes(checkpoint: Checkpoint | None, state: dict | None) -> KnownClasses | None:
+    """The classes of the weights that a run goes on from: those of its state, else of the checkpoint."""
+    if state is not None:
+        source, params, fixed = f"the state of step {state['step']}", TiMParams(**state["params"]), True
+        names = metadata_json(state["metadata"], "class_names", [])
+    elif checkpoint is not None:
+        source, params, fixed = "the checkpoint", checkpoint.params, False
+        names = checkpoint.class_names
+    if (state is None and checkpoint is None) or params.num_classes is None:
+        return None
+    return KnownClasses(source, params.num_classes, names[: params.num_classes], fixed)
+
+
+def check_condition(config: Config, dataset: Dataset) -> None:
+    """Raise ConfigError for settings of captions with classes, and the other way round: the data was misread."""
+    kinds = ("classes", "captions") if dataset.captioned else ("captions", "classes")
+    keys = ("data.class_names", "sampling.classes") if dataset.captioned else ("model.text_encoder", "sampling.prompts")
+    for key in keys:
+        if get(config, key):
+            raise ConfigError(
+                f"{key}: is for {kinds[0]}, but data.path={config.data.path} was read as {kinds[1]} ({dataset.reading})"
+            )
 
 
 def vae_space(path: str) -> LatentSpace:
@@ -107,11 +136,12 @@ def network_params(config: Config, checkpoint: Checkpoint | None, dataset: Datas
         wanted = "a VAE that makes them, such as the published one, in model.vae" if space.ratio == 1 else "as many"
         raise ConfigError(f"the model has {base.in_channels} channels, the data {space.channels}: expected {wanted}")
     if told and (base.context_dim is not None) != dataset.captioned:
-        kinds = ("captions", "classes") if base.context_dim else ("classes", "captions")
-        raise ConfigError("data.path={}: the model is for {}, the data has {}".format(config.data.path, *kinds))
+        wanted, found = ("captions", "classes") if base.context_dim else ("classes", "captions")
+        what = f"the model is for {wanted}, the data has {found} ({dataset.reading})"
+        raise ConfigError(f"data.path={config.data.path}: {what}")
     condition = {"context_dim": None, "num_classes": None}
     if dataset.captioned:
-        condition["context_dim"] = text_width(config)
+        condition["context_dim"] = text_width(config, dataset)
     else:
         condition["num_classes"] = dataset.num_classes
     if checkpoint is not None:
@@ -119,12 +149,12 @@ def network_params(config: Config, checkpoint: Checkpoint | None, dataset: Datas
     return replace(base, in_channels=space.channels, **condition, **projector(config), encoder_depth=None)
 
 
-def text_width(config: Config) -> int:
+def text_width(config: Config, dataset: Dataset) -> int:
     """The width of the text encoder's features."""
     if not config.model.text_encoder:
         raise ConfigError(
-            "model.text_encoder: is not set, but the data has captions; expected a folder of google/gemma-3-1b-it or a "
-            "packed file"
+            f"model.text_encoder: is not set, but the data has captions ({dataset.reading}); expected a folder of "
+            "google/gemma-3-1b-it or a packed file"
         )
     return read_text_encoder_files(config.model.text_encoder).config["hidden_size"]
 

@@ -14,7 +14,7 @@ from torch.nn.functional import pad
 from tim_model.tokenizer import TiMTokenizer, escape_caption
 
 from .buckets import held_out
-from .layouts import LAYOUTS, find_layout
+from .layouts import read_layout
 
 CONTROL = ("<pad>", "<eos>", "<bos>", "<unk>")  # as Gemma has them
 PAD, EOS, BOS, UNK = range(len(CONTROL))
@@ -28,9 +28,7 @@ def read_captions(folder: Path) -> list[str]:
     Raises:
         ValueError: no such folder, or one without captions.
     """
-    layout = find_layout(folder)
-    entries = LAYOUTS[layout](folder) if layout in LAYOUTS else ()
-    captions = [caption for entry in entries for caption in entry.captions]
+    captions = [caption for entry in read_layout(folder).entries for caption in entry.captions]
     if not captions:
         raise ValueError(f"data.path={folder}: has no captions, expected a metadata.jsonl with file_name and text")
     return captions

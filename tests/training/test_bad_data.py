@@ -15,7 +15,8 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from tests.tim_model.gemma import write_gemma
-from training.datasets import Dataset, open_dataset
+from training.dataset import Dataset
+from training.datasets import open_dataset
 from training.idx import read_idx
 from training.sections import DataConfig
 
@@ -191,14 +192,14 @@ def test_captions_with_anything_in_them(tmp_path):
 def test_caption_file_that_the_system_does_not_read(tmp_path, monkeypatch):
     for name in "ab":
         write_picture(tmp_path / f"{name}.png").with_suffix(".txt").write_text("a cat")
-    read = Path.read_text
+    read = Path.read_bytes
 
-    def refuse(path: Path, *arguments, **options) -> str:
+    def refuse(path: Path) -> bytes:
         if path.name == "b.txt":
             raise PermissionError(13, "Permission denied", str(path))
-        return read(path, *arguments, **options)
+        return read(path)
 
-    monkeypatch.setattr(Path, "read_text", refuse)
+    monkeypatch.setattr(Path, "read_bytes", refuse)
     assert opened(tmp_path).dropped == [("b.png", "its caption file b.txt cannot be read (Permission denied)")]
 
 

@@ -12,7 +12,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from training.datasets import Dataset, open_dataset
+from training.dataset import Dataset
+from training.datasets import open_dataset
 from training.sections import DataConfig
 
 from .tiny import write_classes, write_picture

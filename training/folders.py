@@ -1,0 +1,86 @@
+"""The files of a folder and of all folders below it, in an order that no file system changes."""
+
+from __future__ import annotations
+
+import heapq
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from .entries import count, some
+from .image_kinds import ENDINGS
+
+SUFFIX = r"[-_]?(set|data|split|\d+)?"
+TRAIN = re.compile(rf"train(ing)?{SUFFIX}", re.IGNORECASE)
+OTHER_SPLIT = re.compile(rf"(val|valid|validation|test|testing|dev|eval|evaluation){SUFFIX}", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Tree:
+    """Visible files in and below a folder, sorted by their names relative to it."""
+
+    folder: Path
+    files: list[Path]
+    unread: list[tuple[Path, str]]  # folders that cannot be looked into, and why
+    notes: list[str]
+
+    def ending(self, *endings: str) -> list[Path]:
+        """The files with one of these endings, in any case."""
+        return [path for path in self.files if path.suffix.lower() in endings]
+
+    def pictures(self) -> list[Path]:
+        return self.ending(*ENDINGS)
+
+    def top(self, path: Path) -> str:
+        """The folder directly in this one in which a file lies, "" for none."""
+        parts = path.relative_to(self.folder).parts
+        return parts[0] if len(parts) > 1 else ""
+
+    def name(self, path: Path) -> str:
+        return path.relative_to(self.folder).as_posix()
+
+
+def read_tree(folder: Path) -> Tree:
+    """All files but hidden ones. Links to folders are followed, each folder is read once: its own place comes first."""
+    files, unread, notes = [], [], []
+    waiting, links, seen = [folder], [], set()
+    while waiting or links:
+        linked = not waiting
+        place = Path(heapq.heappop(links)) if linked else waiting.pop()
+        try:
+            status = place.stat()
+            if (status.st_dev, status.st_ino) in seen:
+                notes.append(f"{place.relative_to(folder).as_posix()}: links to a folder that is read already")
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            for path in visible(place):
+                if os.path.isdir(path):
+                    heapq.heappush(links, str(path)) if path.is_symlink() else waiting.append(path)
+                elif os.path.isfile(path) or path.is_symlink():  # a link to nothing is reported later
+                    files.append(path)
+        except OSError as error:
+            unread.append((place, f"cannot be read ({error.strerror})"))
+    return Tree(folder, sorted(files, key=lambda path: path.relative_to(folder).as_posix()), sorted(unread), notes)
+
+
+def visible(folder: Path) -> Iterator[Path]:
+    with os.scandir(folder) as found:
+        yield from (folder / item.name for item in found if not item.name.startswith("."))
+
+
+def training_split(tree: Tree) -> Tree:
+    """The part of a tree that is for training: its folder train, where others are val or test, or it stands alone."""
+    held = Counter(tree.top(path) for path in tree.files if path.suffix.lower() in {*ENDINGS, ".safetensors"})
+    stray = held.pop("", 0)
+    train = [name for name in held if TRAIN.fullmatch(name)]
+    others = [name for name in held if OTHER_SPLIT.fullmatch(name)]
+    if len(train) != 1 or stray > held[train[0]] or len(held) > 1 and not others:
+        return tree
+    left = [f"{name}/" for name in sorted(held) if name != train[0]] + [count(stray, "picture")] * bool(stray)
+    note = f"read: {train[0]}/" + (f", left alone: {some(left)}" if left else "")
+    folder = tree.folder / train[0]
+    files = [path for path in tree.files if path.is_relative_to(folder)]
+    return replace(tree, folder=folder, files=files, notes=[*tree.notes, note])

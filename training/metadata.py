@@ -1,0 +1,181 @@
+"""Pictures and what they show in one table: metadata.jsonl, metadata.csv or metadata.json."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from .entries import Entry, Layout, count, some
+from .folders import Tree
+from .plain_text import decode, marked_encoding
+
+TABLES = ("metadata.jsonl", "metadata.csv", "metadata.json")  # the first of a folder counts
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a table, or why it is none; `place` is FILE:LINE."""
+
+    place: Path
+    values: dict = field(default_factory=dict)
+    problem: str = ""
+
+
+def metadata_tables(tree: Tree) -> list[Path]:
+    """The table in a folder; where there is none, those in the folders below it, one in each."""
+    found: dict[Path, Path] = {}
+    for name in TABLES:
+        for path in tree.files:
+            if path.name == name:
+                found.setdefault(path.parent, path)
+    return [found[tree.folder]] if tree.folder in found else sorted(found.values())
+
+
+def metadata_layout(tree: Tree, tables: list[Path]) -> Layout:
+    """Pictures named by tables: "file_name" with "text" (or "caption"), one or a list, or "label" in each row."""
+    entries, both = [], 0
+    for table in tables:
+        for row in read_table(table):
+            entries.append(row_entry(table.parent, row))
+            both += bool(entries[-1].captions) and row.values.get("label") not in (None, "")
+    named = {entry.path for entry in entries}
+    unnamed = [tree.name(path) for path in tree.pictures() if path not in named]
+    unread = [tree.name(p) for p in tree.files if p.name in TABLES and p not in tables and p.parent == tables[0].parent]
+    notes = [f"pictures that no table names, left alone: {len(unnamed)} ({some(unnamed)})"] if unnamed else []
+    notes += [f"{name}: left alone beside {tables[0].name}" for name in unread]
+    if both:
+        notes.append(f"{count(both, 'row')} with a text and a label: the text is taken")
+    return Layout("metadata", f"pictures named by {some([tree.name(t) for t in tables])}", entries, notes=notes)
+
+
+def row_entry(folder: Path, row: Row) -> Entry:
+    """The picture that a row names, with its captions or label."""
+    text = row.values.get("text")
+    text = row.values.get("caption") if text is None else text
+    label = row.values.get("label")
+    texts = text if isinstance(text, list) else [text]
+    captions = tuple(t.strip() for t in texts if isinstance(t, str) and t.strip())
+    if row.problem:
+        return Entry(row.place, problem=row.problem)
+    if captions and all(isinstance(t, str) for t in texts):
+        return named_entry(folder, row, "file_name", Entry(row.place, captions))
+    if isinstance(label, (int, str)) and not isinstance(label, bool) and label != "":
+        return named_entry(folder, row, "file_name", Entry(row.place, label=label))
+    if text is None:
+        return Entry(row.place, problem='has neither a "text" nor a "label"')
+    empty = all(isinstance(t, str) for t in texts)
+    problem = "is empty" if empty else f"is {json.dumps(text)[:80]}, expected a text or a list of texts"
+    return Entry(row.place, problem=f'has a "text" that {problem}')
+
+
+def named_entry(folder: Path, row: Row, key: str, entry: Entry) -> Entry:
+    """`entry` for the image in `folder` that a row names, or the reason why there is none."""
+    name = row.values.get(key)
+    if not isinstance(name, str) or not name:
+        return Entry(row.place, problem=f'names no image file, expected its name in "{key}"')
+    path, outside = None, False
+    for spelling in dict.fromkeys((name, *spellings(name), *spellings(name.replace("\\", "/")))):
+        inner = inside(folder, spelling)
+        outside |= inner is None
+        if inner is not None and is_file(folder / inner):
+            path = folder / inner
+            break
+    if path is not None:
+        return replace(entry, path=path)
+    reason = "lies outside the folder" if outside else "does not exist"
+    return Entry(row.place, problem=f"names {name[:80]}, which {reason}")
+
+
+def spellings(name: str) -> list[str]:
+    """How systems write the same accents in a name."""
+    return [unicodedata.normalize(form, name) for form in ("NFC", "NFD")]
+
+
+def inside(folder: Path, name: str) -> str | None:
+    """A name relative to `folder` of what `name`, relative or absolute, means in it; None for something outside."""
+    for start in dict.fromkeys((os.path.abspath(folder), os.path.realpath(folder))):
+        path = os.path.normpath(os.path.join(start, name))
+        if path == start or path.startswith(os.path.join(start, "")):
+            return os.path.relpath(path, start)
+    return None
+
+
+def is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError, RuntimeError):  # too long, with a NUL, a link to itself
+        return False
+
+
+# -------------------------------------------------------------------------------------------- files of tables
+
+
+def read_table(path: Path) -> Iterator[Row]:
+    """The rows of a table.
+
+    Raises:
+        ValueError: the file as a whole is no table; with its name.
+    """
+    try:
+        content = path.read_bytes()
+        if path.suffix == ".csv":
+            yield from csv_rows(path, decode(content))
+        elif path.suffix == ".json" or content.lstrip(b"\xef\xbb\xbf\xff\xfe\0 \t\r\n").startswith(b"["):
+            yield from array_rows(path, decode(content))
+        else:
+            yield from line_rows(path, content)
+    except (ValueError, OSError) as error:
+        reason = str(error) if isinstance(error, ValueError) else f"cannot be read ({error.strerror})"
+        advice = "rename it if it does not describe the pictures"
+        raise ValueError(f"{path}: {reason}; {advice}") from None
+
+
+def line_rows(path: Path, content: bytes) -> Iterator[Row]:
+    """Rows of JSON lines; blank ones are skipped."""
+    if marked_encoding(content) in ("UTF-16", "UTF-32"):
+        content = decode(content).encode()
+    for number, line in enumerate(content.split(b"\n"), start=1):
+        place = path.with_name(f"{path.name}:{number}")
+        if not line.strip(b" \t\r\xef\xbb\xbf"):
+            continue
+        try:
+            values = json.loads(decode(line))
+        except (ValueError, RecursionError) as error:
+            known = isinstance(error, ValueError) and not isinstance(error, json.JSONDecodeError)
+            yield Row(place, problem=str(error) if known else "is no JSON")
+            continue
+        yield Row(place, values) if isinstance(values, dict) else Row(place, problem="is no JSON object")
+
+
+def array_rows(path: Path, text: str) -> Iterator[Row]:
+    """Rows of one JSON list of objects; its first is FILE:1."""
+    try:
+        rows = json.loads(text)
+    except (ValueError, RecursionError):
+        raise ValueError("is no whole JSON list") from None
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        expected = "a list of objects with file_name and text or label"
+        raise ValueError(f"holds {'other things' if isinstance(rows, list) else 'no list'}, expected {expected}")
+    for number, row in enumerate(rows, start=1):
+        yield Row(path.with_name(f"{path.name}:{number}"), row)
+
+
+def csv_rows(path: Path, text: str) -> Iterator[Row]:
+    """Rows of comma-separated values under a header."""
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    try:
+        columns = reader.fieldnames or []
+        if "file_name" not in columns or not {"text", "caption", "label"} & set(columns):
+            raise ValueError(f"has the columns {some(columns) or 'none'}, expected file_name and text or label")
+        for row in reader:
+            place = path.with_name(f"{path.name}:{reader.line_num}")
+            more = "has more columns than the header, expected quotes around texts with commas"
+            yield Row(place, problem=more) if None in row else Row(place, row)
+    except csv.Error as error:
+        raise ValueError(f"is no table of comma-separated values ({error})") from None

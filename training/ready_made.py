@@ -1,0 +1,79 @@
+"""Data sets that are ready for training as they lie on disk: class latents, and the files of MNIST."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from .cache import Inspection
+from .dataset import Dataset, Sample
+from .idx import read_idx
+from .labels import KnownClasses, number_classes
+from .layouts import IDX_IMAGES
+from .sections import DataConfig
+
+
+def latent_dataset(
+    folder: Path, inspections: dict[Path, Inspection], config: DataConfig, patch_size: int, known: KnownClasses | None
+) -> Dataset:
+    """The released class-latent layout: one safetensors for each image."""
+    channels = Counter(i.channels for i in inspections.values() if not i.problem).most_common(1)
+    samples, dropped = [], []
+    for path, found in inspections.items():
+        name = path.relative_to(folder).as_posix()
+        if reason := latent_problem(found, channels, patch_size):
+            dropped.append((name, reason))
+        else:
+            samples.append(Sample(name, found.digest, (found.width, found.height), (), found.label))
+
+    def read(i: int, mirrored: bool) -> Tensor:
+        return load_file(folder / samples[i].name)["latent"][int(mirrored)].float()
+
+    classes = number_classes((), config.class_names, known)
+    width = channels[0][0] if channels else 0
+    return Dataset("latents", samples, dropped, classes.names, read, width, True, notes=classes.notes)
+
+
+def latent_problem(found: Inspection, channels: list[tuple[int, int]], patch_size: int) -> str:
+    """Why a latent file cannot be used, "" if it can."""
+    if found.problem:
+        return found.problem
+    if found.channels != channels[0][0]:
+        return f"has {found.channels} channels, expected {channels[0][0]} as most files"
+    if found.width % patch_size or found.height % patch_size:
+        return f"has {found.width}x{found.height} cells, expected multiples of the patch size {patch_size}"
+    return ""
+
+
+def idx_dataset(folder: Path, config: DataConfig, known: KnownClasses | None) -> Dataset:
+    """The files of (Fashion-)MNIST: gray pictures, padded with black to `config.resolution` a side."""
+    images_file = next((p for p in sorted(folder.glob(IDX_IMAGES)) if p.name.startswith("train")), None)
+    if images_file is None:
+        raise ValueError(f"data.path={folder}: no train-images-idx3-ubyte(.gz), expected the files of Fashion-MNIST")
+    labels_file = images_file.with_name(images_file.name.replace("images-idx3", "labels-idx1"))
+    images, labels = read_idx(images_file, 3), read_idx(labels_file, 1)
+    count, height, width = images.shape
+    side = config.resolution
+    if len(labels) != count or max(height, width) > side:
+        raise ValueError(
+            f"{images_file}: {count} pictures of {width}x{height} and {len(labels)} labels, expected as many labels "
+            f"and pictures within data.resolution={side}"
+        )
+    top, left = (side - height) // 2, (side - width) // 2
+    digest = hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()
+    names = [f"{images_file.name}#{i}" for i in range(count)]
+    samples = [Sample(n, f"{digest}#{n}", (side, side), (), int(k)) for n, k in zip(names, labels, strict=True)]
+
+    def read(i: int, mirrored: bool) -> Tensor:
+        canvas = torch.full((3, side, side), -1.0)
+        canvas[:, top : top + height, left : left + width] = torch.from_numpy(images[i] / np.float32(127.5) - 1)
+        return canvas.flip(-1) if mirrored else canvas
+
+    classes = number_classes((), config.class_names, known)
+    return Dataset("idx", samples, [], classes.names, read, notes=classes.notes)

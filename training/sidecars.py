@@ -1,0 +1,75 @@
+"""Captions in text files beside pictures."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable
+from pathlib import Path
+
+from .entries import Entry, count, some
+from .plain_text import decode
+
+SIDECARS = (".txt", ".caption")  # where a picture has several, the first counts
+UNREAD = (".json", ".xml", ".yaml")  # in which other programs leave captions
+
+
+class Sidecars:
+    """The caption files among some files, by the pictures that they stand beside: a.txt or a.png.txt for a.png."""
+
+    def __init__(self, files: Iterable[Path]):
+        self.files: dict[tuple[Path, str, str], Path] = {}
+        for path in files:
+            if path.suffix.lower() in (*SIDECARS, *UNREAD):
+                self.files.setdefault((path.parent, same_name(path.stem), path.suffix.lower()), path)
+
+    def of(self, picture: Path, endings: Iterable[str] = SIDECARS) -> list[Path]:
+        """The caption files of a picture, that which counts first."""
+        stems = same_name(picture.name), same_name(picture.stem)
+        keys = ((picture.parent, stem, ending) for ending in endings for stem in stems)
+        return [self.files[key] for key in keys if key in self.files]
+
+    def entry(self, picture: Path) -> Entry:
+        """A picture with its caption, or why it has none."""
+        found = self.of(picture)
+        if not found:
+            unread = "".join(f"; {path.name} is not read" for path in self.of(picture, UNREAD))
+            expected = f"expected {picture.stem}.txt or {picture.stem}.caption beside it"
+            return Entry(picture, problem=f"has no caption, {expected}{unread}")
+        try:
+            caption = read_caption(found[0])
+        except ValueError as error:
+            return Entry(picture, problem=f"its caption file {found[0].name} {error}")
+        return Entry(picture, (caption,), problem="" if caption else f"its caption file {found[0].name} is empty")
+
+    def notes(self, entries: Iterable[Entry]) -> list[str]:
+        """What is to be known of the captions of pictures."""
+        captioned = [entry for entry in entries if entry.captions and not entry.problem]
+        differ = [entry.path.name for entry in captioned if self.differ(entry)]
+        lines = [entry.path.name for entry in captioned if "\n" in entry.captions[0]]
+        notes = []
+        if differ:
+            text = "several caption files with different texts, the first counts in the order .txt, .caption"
+            notes.append(f"{count(len(differ), 'picture')} with {text}: {some(differ)}")
+        if lines:
+            notes.append(f"{count(len(lines), 'caption')} of several lines, each taken whole: {some(lines)}")
+        return notes
+
+    def differ(self, entry: Entry) -> bool:
+        """Whether another caption file of a picture says something else, or nothing that can be read."""
+        try:
+            return any(read_caption(path) != entry.captions[0] for path in self.of(entry.path)[1:])
+        except ValueError:
+            return True
+
+
+def read_caption(path: Path) -> str:
+    """The text of a caption file, without space around it; ValueError with the reason, without the file's name."""
+    try:
+        return decode(path.read_bytes()).strip()
+    except OSError as error:
+        raise ValueError(f"cannot be read ({error.strerror})") from None
+
+
+def same_name(name: str) -> str:
+    """One spelling for names that look alike: macOS writes é as two characters."""
+    return unicodedata.normalize("NFC", name)

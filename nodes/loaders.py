@@ -13,12 +13,13 @@ from .clip import load_clip
 from .model import load_model
 from .vae import load_vae
 
-BUNDLED = Path(__file__).parent.parent / "models"  # demo models that ship with the pack
+BUNDLED = Path(__file__).parent.parent / "models"  # demo models that ship with the pack, unless the user removed them
+BUNDLED_KINDS = ("diffusion_models", "text_encoders", "vae")
 WEIGHT_DTYPES = {"default": None, "bf16": torch.bfloat16, "fp32": torch.float32}
 
-for folder in BUNDLED.iterdir():
-    if folder.is_dir():
-        folder_paths.add_model_folder_path(folder.name, str(folder))
+for kind in BUNDLED_KINDS:
+    if (BUNDLED / kind).is_dir():
+        folder_paths.add_model_folder_path(kind, str(BUNDLED / kind))
 
 
 # Where the other published files come from, for whoever lacks one.

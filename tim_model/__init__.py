@@ -1,5 +1,12 @@
 """Transition Models (TiM, arXiv 2509.04394): any-step image generation with one set of weights, standalone."""
 
+import os
+import sys
+
+if sys.argv[:1] == ["-m"]:
+    # `python -m tim_model`, before torch is loaded: threads that spin while they wait are slow on a busy CPU.
+    os.putenv("OMP_WAIT_POLICY", "PASSIVE")
+
 from .checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from .net import TiM
 from .params import OFFICIAL, TiMParams

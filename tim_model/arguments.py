@@ -1,4 +1,4 @@
-"""Parsers for the values of the command line: what argparse shows when it refuses one."""
+"""The arguments of the command line."""
 
 from __future__ import annotations
 
@@ -8,7 +8,106 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from .sizes import MAX_SIDE
+import torch
+
+from .pipeline import ENLARGE
+from .rope import ROPE_SCALINGS
+from .schedule import SCHEDULES, parse_times
+from .sizes import MAX_MEGAPIXELS, MAX_SIDE, MIN_MEGAPIXELS, parse_aspect
+
+STRATEGIES = ("native", "progressive")
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DEFAULT_STEPS = 4
+NEGATIVE = re.compile(r"-(\d|\.\d|inf$)")  # values such as -1e-3 and -inf, which argparse takes for options
+
+
+Command = Callable[[argparse.Namespace], None]
+
+
+def build_parser(inspect: Command, convert: Command, generate: Command) -> argparse.ArgumentParser:
+    """The parser, whose result has the chosen command as `run`."""
+    top = argparse.ArgumentParser(prog="python -m tim_model", description="Transition Models without a node graph.")
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+    for run, add_arguments, text in (
+        (inspect, add_inspect, "say what a checkpoint or a LoRA is, or why it cannot be used"),
+        (convert, add_convert, "write a checkpoint or a LoRA as safetensors"),
+        (generate, add_generate, "make pictures"),
+    ):
+        command = commands.add_parser(run.__name__, help=text)
+        command._negative_number_matcher = NEGATIVE
+        command.set_defaults(run=run)
+        add_arguments(command)
+    return top
+
+
+def add_inspect(command: argparse.ArgumentParser) -> None:
+    command.add_argument("file", type=Path)
+
+
+def add_convert(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "file", type=Path, metavar="IN",
+        help="TiM checkpoint (.bin, .pt, .safetensors), a folder of Gemma-3, or a LoRA, which gets ComfyUI's names",
+    )  # fmt: skip
+    command.add_argument("out", type=Path, metavar="OUT", help="safetensors file to write")
+    command.add_argument("--dtype", choices=DTYPES, help="of the file to write (default: as IN)")
+    add_lora(command, "merge a LoRA into the checkpoint")
+
+
+def add_lora(command: argparse.ArgumentParser, what: str) -> None:
+    command.add_argument(
+        "--lora", type=refusing(lora_strength), action="append", default=[], metavar="FILE[:STRENGTH]",
+        help=f"{what}, at strength 1 unless stated, also below 0; several times for several",
+    )  # fmt: skip
+
+
+def add_generate(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add("--model", type=Path, required=True, help="TiM checkpoint")
+    what = command.add_mutually_exclusive_group(required=True)
+    what.add_argument("--class", dest="label", metavar="N", help="number or name, for class models")
+    what.add_argument("--prompt", help="for text models")
+    add("--negative", default="", help="what guidance leans away from (default: the empty prompt, as published)")
+    add("--text-encoder", type=Path, help="folder of google/gemma-3-1b-it or a packed file, for text models")
+    add_lora(command, "use a LoRA of the model (and its text encoder)")
+    add("--vae", type=Path, help="DC-AE or SD-VAE in the layout of diffusers; pixel-space models need none")
+    add("--steps", type=step_counts, metavar="N[,N...]",
+        help=f"step counts, one picture each (default {DEFAULT_STEPS})")  # fmt: skip
+    add("--schedule", choices=SCHEDULES, help="how steps are spread (default uniform)")
+    add("--times", type=refusing(parse_times), help='own schedule, such as "1, 0.6, 0.25, 0"; in place of --steps')
+    add("--cfg", type=finite, default=2.5, help="guidance scale, 1 for none (default 2.5)")
+    add("--guidance", type=at_least(-math.inf), nargs=2, default=(0.0, 1.0), metavar=("LOW", "HIGH"),
+        help="times between which steps are guided, ends excluded (default 0 1; -inf inf guides all)")  # fmt: skip
+    add("--stochasticity", type=at_least(0.0), default=0.0, help="share of noise renewed on the way (default 0)")
+    add("--seed", type=at_least(0, 2**64 - 1), default=0)
+    add_size(command.add_argument_group("size"))
+    add("--batch", type=at_least(1), default=1, help="pictures for each step count (default 1)")
+    add("--device", help="cpu, cuda, mps (default: the best there is)")
+    add("--dtype", choices=DTYPES, help="of the weights (default: bfloat16 on a GPU, float32 on a CPU)")
+    add("--out", type=png_path, default=Path("tim.png"), metavar="PNG",
+        help="file to write; a grid of several pictures, which then lie beside it (default tim.png)")  # fmt: skip
+
+
+def add_size(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--size", type=picture_size, metavar="WxH", help="pixels (default: the size the model is made for)")
+    add("--aspect", type=refusing(parse_aspect), metavar="W:H", help="instead of --size, such as 16:9 (default 1:1)")
+    add("--megapixels", type=at_least(MIN_MEGAPIXELS, MAX_MEGAPIXELS), metavar="MP",
+        help="area that goes with --aspect, 1 is 1024x1024 pixels (default: as the size the model is made for)",
+    )  # fmt: skip
+    add("--strategy", choices=STRATEGIES, default="native",
+        help="native samples at the size itself, what the model was trained for; progressive, for sizes above the one "
+        "it is made for, samples at that one first, then enlarges and redraws details (default native)",
+    )  # fmt: skip
+    add("--large-steps", type=at_least(1), metavar="N", help="progressive: steps at each larger size (default 1)")
+    add("--renoise", type=float, metavar="T",
+        help="progressive: time above 0, up to 1, that larger sizes start at; 1 draws all anew (default 0.1)",
+    )  # fmt: skip
+    add("--shift", action="store_true", default=None, help="progressive: larger sizes step more near the noise")
+    add("--enlarge", choices=ENLARGE, help="progressive: what grows; latents need no VAE on the way (default pixels)")
+    add("--rope", choices=ROPE_SCALINGS, default="none",
+        help="scaling of positions beyond the size the model is made for; up to it nothing changes (default none)",
+    )  # fmt: skip
 
 
 def step_counts(text: str) -> list[int]:
@@ -16,8 +115,8 @@ def step_counts(text: str) -> list[int]:
         counts = [int(word) for word in text.split(",")]
     except ValueError:
         counts = [0]
-    if min(counts) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected whole numbers from 1, such as 4 or 1,4,16")
+    if min(counts) < 1 or len(set(counts)) < len(counts):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected whole numbers from 1, each once, such as 4 or 1,4,16")
     return counts
 
 
@@ -55,6 +154,20 @@ def picture_size(text: str) -> tuple[int, int]:
             f"{text!r}: expected WIDTHxHEIGHT in pixels, up to {MAX_SIDE} each, such as 1024x768"
         )
     return int(sides[0]), int(sides[1])
+
+
+def finite(text: str) -> float:
+    number = at_least(-math.inf)(text)
+    if math.isinf(number):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a finite number")
+    return number
+
+
+def png_path(text: str) -> Path:
+    path = Path(text)
+    if path.suffix.lower() != ".png":
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a name that ends in .png, the format of all pictures")
+    return path
 
 
 def lora_strength(text: str) -> tuple[Path, float]:

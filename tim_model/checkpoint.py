@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .files import CheckpointError, abbreviated, check_layout, check_values, naming, read_state_dict, write_safetensors
+from .errors import CheckpointError, abbreviated, metadata_json, naming
+from .files import check_layout, check_values, read_state_dict, write_safetensors
 from .latents import LatentSpace, default_size, latent_space
 from .net import TiM
 from .params import TiMParams, layout_name
@@ -29,8 +30,18 @@ class Checkpoint:
 
     @property
     def class_names(self) -> list[str]:
-        """Names of the labels, from the metadata's "class_names" (a JSON list); empty where the file has none."""
-        return metadata_json(self.metadata, "class_names", [])
+        """Names of the labels, from the metadata's "class_names"; empty where the file has none.
+
+        Raises:
+            CheckpointError: no JSON list of texts, or more of them than the network has classes.
+        """
+        names = metadata_json(self.metadata, "class_names", [])
+        if not all(isinstance(name, str) for name in names) or len(names) > (self.params.num_classes or 0):
+            raise CheckpointError(
+                f'has metadata "class_names" {self.metadata["class_names"][:80]!r}, expected a JSON list of at most '
+                f"{self.params.num_classes or 0} names"
+            )
+        return names
 
     @property
     def latent_space(self) -> LatentSpace:
@@ -53,8 +64,9 @@ def read_checkpoint(path: str | os.PathLike, encoder_depth: int | None = None, v
             else the published choice for that depth.
         values: whether meta tensors, shapes without values, are refused.
     """
-    if not Path(path).exists():
-        raise CheckpointError(f"{path}: no such file, expected a TiM checkpoint; published in {PUBLISHED}")
+    with naming(path):
+        if not Path(path).exists():
+            raise CheckpointError(f"no such file, expected a TiM checkpoint; published in {PUBLISHED}")
     state_dict, metadata = read_state_dict(path)
     with naming(path):
         params = infer_params({name: tuple(value.shape) for name, value in state_dict.items()})
@@ -163,17 +175,6 @@ def check_config(config: Mapping[str, object], params: TiMParams) -> None:
             raise CheckpointError(
                 f"has {name}={inferred[name]} by its tensors, expected {config[name]} by its metadata"
             )
-
-
-def metadata_json(metadata: Mapping[str, str], key: str, default: list | dict) -> list | dict:
-    """The JSON under `key` in a file's metadata, of the type of `default`, which stands in where there is none."""
-    try:
-        value = json.loads(metadata[key]) if key in metadata else default
-    except (ValueError, RecursionError):
-        value = None
-    if not isinstance(value, type(default)):
-        raise CheckpointError(f"has metadata {key!r} that is no JSON {type(default).__name__}: {metadata[key][:80]!r}")
-    return value
 
 
 def describe(path: str | os.PathLike) -> str:

@@ -6,7 +6,7 @@ import os
 import pickle
 import struct
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,18 +15,18 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-PREFIXES = ("model.diffusion_model.", "module.")
+from .errors import CheckpointError, abbreviated, naming, one_line
+from .state_dicts import dequantize, strip_prefix, unwrap
+
 SAFETENSORS = (".safetensors", ".sft")
 PICKLED = (".bin", ".pt", ".pth", ".ckpt")
 ZIP, PICKLE = b"PK\x03\x04", b"\x80"  # how files of torch.save begin: its zip format, and the older plain pickle
 
 
-class CheckpointError(ValueError):
-    """A file that cannot be used; the message is one line: the file, what was found and what was expected."""
-
-
 def read_state_dict(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors of a file by their released names (prefixes removed) and its metadata ({} for pickles).
+    """The tensors of a file by their released names, and its metadata ({} for pickles).
+
+    Prefixes are removed, and 8-bit weights with scales become the bfloat16 that they stand for.
 
     Raises:
         CheckpointError: no such file, a folder, empty, truncated, an unknown format, or a pickle with anything but
@@ -46,33 +46,36 @@ def read_state_dict(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[st
             state_dict, metadata = read_pickle(path), {}
         else:
             raise CheckpointError(f"has the ending {path.suffix!r}, expected .safetensors or {', '.join(PICKLED)}")
-        return strip_prefix(state_dict), metadata
+        return dequantize(strip_prefix(state_dict)), metadata
 
 
 def read_names(path: str | os.PathLike) -> list[str]:
     """The names of the tensors in a file; of safetensors the header alone is read. Raises as `read_state_dict`."""
-    if Path(path).suffix.lower() not in SAFETENSORS:
+    path = Path(path)
+    if path.suffix.lower() not in SAFETENSORS:
         return list(read_state_dict(path)[0])
-    try:
-        with safe_open(path, framework="pt") as file:
-            return list(file.keys())
-    except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: is no whole safetensors file ({one_line(error)}); download it again") from None
-
-
-@contextmanager
-def naming(path: str | os.PathLike) -> Iterator[None]:
-    """Put the file in front of every ValueError raised inside."""
-    try:
-        yield
-    except ValueError as error:
-        raise CheckpointError(f"{path}: {' '.join(str(error).split())}") from None
+    with naming(path), opened(path) as file:
+        return list(file.keys())
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of a safetensors file as they are, and its metadata.
+
+    Raises:
+        CheckpointError: damaged, or something else.
+        OSError: no such file, or no right to read it.
+    """
+    with opened(path) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[safe_open]:
+    """A safetensors file; what its reader raises becomes a CheckpointError."""
+    path.open("rb").close()  # the reader calls a file that we may not read missing
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+            yield file
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"is no whole safetensors file ({one_line(error)}); download it again") from None
 
@@ -90,32 +93,16 @@ def read_pickle(path: Path) -> dict[str, Tensor]:
                 "better as safetensors"
             ) from None
         raise CheckpointError("is no pickle, whatever its ending, expected a state dict; download it again") from None
+    except PermissionError:
+        raise
     except (*damaged, struct.error) as error:
         raise CheckpointError(f"is no whole pickled state dict ({one_line(error)}); download it again") from None
-    check_state_dict(content)
-    return dict(content)
-
-
-def check_state_dict(content: object) -> None:
-    """Raise CheckpointError unless `content` maps names to tensors, and nothing else."""
-    if not isinstance(content, Mapping):
-        raise CheckpointError(f"holds a {type(content).__name__}, expected a flat state dict of names and tensors")
-    if not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()):
-        entries = abbreviated(map(str, content))
-        raise CheckpointError(f"holds the entries {entries}, expected a flat state dict of names and tensors")
+    return unwrap(content)
 
 
 def starts_with(path: Path, magic: bytes) -> bool:
     with open(path, "rb") as file:
         return file.read(len(magic)) == magic
-
-
-def strip_prefix(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Drop the prefix that a training wrapper or ComfyUI put in front of every name."""
-    for prefix in PREFIXES:
-        if state_dict and all(name.startswith(prefix) for name in state_dict):
-            return strip_prefix({name.removeprefix(prefix): value for name, value in state_dict.items()})
-    return state_dict
 
 
 def check_layout(state_dict: Mapping[str, Tensor], model: nn.Module) -> None:
@@ -169,6 +156,8 @@ def check_target(path: Path) -> None:
         raise CheckpointError(f"{path}: the folder {path.parent} does not exist, expected one to write into")
     if path.is_dir():
         raise CheckpointError(f"{path}: is a folder, expected the name of a file to write")
+    if not os.access(path.parent, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
+        raise CheckpointError(f"{path}: the folder {path.parent} cannot be written to, expected one with that right")
 
 
 def write_safetensors(tensors: dict[str, Tensor], path: str | os.PathLike, metadata: Mapping[str, str]) -> None:
@@ -179,15 +168,3 @@ def write_safetensors(tensors: dict[str, Tensor], path: str | os.PathLike, metad
         except SafetensorError as error:  # a full disk, above all
             raise CheckpointError(f"{path}: cannot be written ({one_line(error)})") from None
         temporary.chmod(0o644)  # newer safetensors make files that only their owner reads
-
-
-def abbreviated(names: Iterable[str], most: int = 3) -> str:
-    """The first few names, and how many more there are."""
-    names = list(names)
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
-
-
-def one_line(error: Exception) -> str:
-    """The first line of an error's text, or its type where it has none."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:160]

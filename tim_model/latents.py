@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from .files import CheckpointError
+from .errors import CheckpointError, metadata_json
 from .params import TiMParams, layout_name
+
+MAX_RATIO = 1024  # pixels of a latent cell and side; no VAE has more than 64
 
 
 @dataclass(frozen=True)
@@ -38,19 +40,32 @@ def latent_space(channels: int, metadata: Mapping[str, str] | None = None) -> La
     """
     if "latent_space" in (metadata or {}):
         try:
-            told = json.loads(metadata["latent_space"])
-            return LatentSpace(channels, int(told["ratio"]), float(told["scaling_factor"]))
-        except (ValueError, TypeError, KeyError):
+            stated = metadata_json(metadata, "latent_space", {})
+        except CheckpointError:
+            stated = {}
+        ratio, scaling_factor = stated.get("ratio"), stated.get("scaling_factor")
+        if not is_ratio(ratio) or not is_factor(scaling_factor):
             raise CheckpointError(
                 f'has metadata "latent_space" {metadata["latent_space"][:80]!r}, expected JSON such as '
                 '{"ratio": 32, "scaling_factor": 0.41407}'
-            ) from None
+            )
+        return LatentSpace(channels, int(ratio), float(scaling_factor))
     if channels not in LATENT_SPACES:
         raise CheckpointError(
             f"has {channels} latent channels, expected {', '.join(map(str, LATENT_SPACES))}, or its ratio and "
             'scaling_factor as "latent_space" in the metadata'
         )
     return LATENT_SPACES[channels]
+
+
+def is_ratio(value: object) -> bool:
+    """Whether `value` can be the pixels of a latent cell and side: a whole number from 1 to `MAX_RATIO`."""
+    return isinstance(value, (int, float)) and value is not True and 1 <= value <= MAX_RATIO and value == int(value)
+
+
+def is_factor(value: object) -> bool:
+    """Whether `value` can be what latents are multiplied by: a finite number above 0."""
+    return isinstance(value, (int, float)) and value is not True and 0 < value < math.inf
 
 
 def latent_shape(space: LatentSpace, patch_size: int, width: int, height: int, batch: int) -> tuple[int, int, int, int]:

@@ -146,10 +146,11 @@ class TiMPipeline:
         if self.net.params.context_dim is None:
             raise ValueError("this is a class model: give it classes instead of prompts")
         self.text_encoder = self.text_encoder or self.reload_text_encoder()
-        features = self.text_encoder.encode([*prompts, negative] if guided else prompts)
-        padded = pad_features(features, self.text_encoder.pad_feature).to(self.device)
-        context = padded[: len(prompts)]
-        return Condition(context, padded[-1:].expand_as(context) if guided else None)
+        texts = [*prompts, negative] if guided else prompts
+        distinct = list(dict.fromkeys(texts))  # a batch of one prompt is encoded once
+        features = pad_features(self.text_encoder.encode(distinct), self.text_encoder.pad_feature).to(self.device)
+        context = features[[distinct.index(prompt) for prompt in prompts]]
+        return Condition(context, features[distinct.index(negative)].expand_as(context) if guided else None)
 
     def classes(self, names: str | Sequence[str]) -> Condition:
         """Labels of class names or numbers."""

@@ -40,7 +40,9 @@ def logit_normal(u: float, mean: float = 0.0, std: float = 1.0) -> float:
     """Quantiles of sigmoid(Normal(mean, std)): steps as dense as the training times of the logit-normal density."""
     if u in (0.0, 1.0):
         return u
-    return 1 / (1 + math.exp(-NormalDist(mean, std).inv_cdf(u)))
+    z = NormalDist(mean, std).inv_cdf(u)
+    small = math.exp(-abs(z))  # cannot overflow
+    return (small if z < 0 else 1.0) / (1 + small)
 
 
 SCHEDULES: dict[str, Callable[..., float]] = {
@@ -65,14 +67,21 @@ def make_times(kind: str, steps: int, start: float = 1.0, end: float = 0.0, **op
     if not 0 <= end < start <= 1:
         raise ValueError(f"start={start:g} and end={end:g}: expected 1 >= start > end >= 0")
     for name in ("shift", "std"):
-        if not options.get(name, 1.0) > 0:
-            raise ValueError(f"{name}={options[name]}: expected a number above 0")
+        if not 0 < options.get(name, 1.0) < math.inf:
+            raise ValueError(f"{name}={options[name]}: expected a number above 0, and finite")
+    if not math.isfinite(options.get("mean", 0.0)):
+        raise ValueError(f"mean={options['mean']}: expected a finite number")
     try:
         warp = partial(SCHEDULES[kind], **options)
         inner = [end + (start - end) * warp(i / steps) for i in range(int(steps) - 1, 0, -1)]
     except TypeError:
         raise ValueError(f"schedule {kind!r} has no option among {', '.join(options)}") from None
-    return check_times([float(start), *inner, float(end)])
+    try:
+        return check_times([float(start), *inner, float(end)])
+    except ValueError as error:
+        stated = "".join(f", {name}={value:g}" for name, value in options.items())
+        advice = f"take fewer steps{' or a milder ' if options else ''}{' or '.join(options)}"
+        raise ValueError(f"schedule {kind!r} with steps={steps}{stated}: {error}; {advice}") from None
 
 
 def parse_times(text: str) -> list[float]:

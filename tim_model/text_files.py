@@ -11,7 +11,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .files import SAFETENSORS, CheckpointError, naming, read_safetensors, write_safetensors
+from .errors import CheckpointError, naming, parse_json
+from .files import SAFETENSORS, read_safetensors, write_safetensors
+from .state_dicts import dequantize
 from .tokenizer import VOCABULARIES, TiMTokenizer
 
 SOURCE = "the files of google/gemma-3-1b-it on Hugging Face, where its license must be accepted first"
@@ -80,7 +82,7 @@ def text_encoder_files(
         parsed = parse_object(config)
         check_config(parsed)
     ids = {name: parsed[name] for name in ("bos_token_id", "pad_token_id", "vocab_size") if name in parsed}
-    return TextEncoderFiles(parsed, bare_names(tensors), TiMTokenizer(tokenizer_file, tokenizer, **ids))
+    return TextEncoderFiles(parsed, dequantize(bare_names(tensors)), TiMTokenizer(tokenizer_file, tokenizer, **ids))
 
 
 def write_text_encoder(files: TextEncoderFiles, path: str | os.PathLike) -> None:
@@ -116,11 +118,18 @@ def read_index(folder: Path) -> list[str]:
     """The names of the files that hold the weights."""
     with naming(INDEX):
         weight_map = parse_object((folder / INDEX).read_bytes()).get("weight_map")
-        if not isinstance(weight_map, dict) or not weight_map:
-            raise CheckpointError(f"has weight_map {weight_map!r}, expected names of tensors and their files")
+        if not isinstance(weight_map, dict) or not weight_map or not all(map(is_file_name, weight_map.values())):
+            raise CheckpointError(
+                f"has weight_map {str(weight_map)[:80]}, expected names of tensors and of the files beside it"
+            )
     shards = sorted(set(weight_map.values()))
     require(folder, *((shard,) for shard in shards))
     return shards
+
+
+def is_file_name(value: object) -> bool:
+    """Whether `value` names a file of the same folder."""
+    return isinstance(value, str) and value not in ("", "..") and not set("/\\\0") & set(value)
 
 
 def read_tokenizer(folder: Path) -> tuple[str, bytes]:
@@ -130,10 +139,7 @@ def read_tokenizer(folder: Path) -> tuple[str, bytes]:
 
 
 def parse_object(content: str | bytes) -> dict[str, object]:
-    try:
-        value = json.loads(content)
-    except ValueError as error:
-        raise CheckpointError(f"is no JSON ({error}); download it again") from None
+    value = parse_json(content)
     if not isinstance(value, dict):
         raise CheckpointError(f"is a JSON {type(value).__name__}, expected an object; download it again")
     return value

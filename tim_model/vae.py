@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,9 +11,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from .checkpoint import metadata_json
 from .dcae import Shapes, indices, infer_dcae_config, known_scaling, shape_of
-from .files import CheckpointError, abbreviated, check_layout, check_values, naming, one_line, read_state_dict
+from .errors import CheckpointError, abbreviated, metadata_json, naming, one_line, parse_json
+from .files import check_layout, check_values, read_state_dict
+from .latents import is_factor
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 PUBLISHED = "mit-han-lab/dc-ae-f32c32-sana-1.1-diffusers (or stabilityai/sd-vae-ft-ema) on Hugging Face"
@@ -220,16 +219,16 @@ def read_config(file: Path, metadata: Mapping[str, str]) -> dict[str, object]:
     if not path.is_file():
         return {}
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CheckpointError(f"the config.json beside it is no JSON ({one_line(error)})") from None
+        told = parse_json(path.read_bytes())
+    except CheckpointError as error:
+        raise CheckpointError(f"the config.json beside it {error}") from None
     return told if isinstance(told, dict) and "_class_name" in told else {}  # others belong to other files
 
 
 def check_config(config: Mapping[str, object]) -> None:
     """Raise CheckpointError unless latents are the model's output times one known number."""
     factor = config.get("scaling_factor")
-    if not isinstance(factor, (int, float)) or not 0 < factor < math.inf:
+    if not is_factor(factor):
         raise CheckpointError(
             f"has {config['latent_channels']} latent channels and scaling_factor {factor!r}, expected a "
             "positive number in a config.json beside it or in its metadata"

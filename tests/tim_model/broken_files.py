@@ -112,6 +112,18 @@ class RunsCode:
         return os.system, (f"echo > {SENTINEL}",)
 
 
+SCALED = "blocks.1.mlp.fc2"
+
+
+def fp8(weights: Weights) -> Weights:
+    """Weights with a layer in scaled 8-bit floats, as ComfyUI's converters write them."""
+    weight = weights[f"{SCALED}.weight"]
+    scale = weight.abs().max() / 448  # the largest number of that format
+    hints = {"scaled_fp8": torch.zeros(2).to(torch.float8_e4m3fn), f"{SCALED}.scale_input": torch.ones(1)}
+    quantized = {f"{SCALED}.weight": (weight / scale).to(torch.float8_e4m3fn), f"{SCALED}.scale_weight": scale[None]}
+    return {**weights, **quantized, **hints}
+
+
 SENTINEL = "pickle-ran-code"
 LEGACY = {"_use_new_zipfile_serialization": False}
 HTML = b"<!DOCTYPE html>\n<html>\n<body>Not Found</body>\n</html>\n"
@@ -171,7 +183,14 @@ BROKEN = [
     Broken("plain pickle with code", "model.pt", from_bytes(lambda: pickle.dumps(RunsCode())), NOT_RUN),
     Broken("pickled module", "model.pt", from_object(lambda: nn.Linear(2, 2)), NOT_RUN),
     Broken("pickled params", "model.pt", from_object(lambda: {"params": TINY}), NOT_RUN),
-    Broken("nested state dict", "model.bin", from_object(lambda: {"state_dict": tiny_weights()}), "state_dict"),
+    Broken(
+        "state dict beside other tensors", "model.bin",
+        from_object(lambda: {"weights": tiny_weights(), "bias": torch.ones(2)}), "entries weights, bias",
+    ),
+    Broken(
+        "state of a training run", "model.pt",
+        from_object(lambda: {"format": 1, "net": tiny_weights(), "ema": {"net": tiny_weights()}}), "training.export",
+    ),
     Broken("pickled list", "model.bin", from_object(lambda: list(tiny_weights().values())), "a list"),
     Broken("pickled tensor", "model.bin", from_object(lambda: torch.ones(3)), "a Tensor"),
     Broken("no tensors", "model.bin", from_object(dict), NOT_TIM),
@@ -221,6 +240,16 @@ BROKEN = [
     Broken("complex weights", "model.bin", from_object(lambda: cast(torch.complex64)(tiny_weights())), "complex64"),
     Broken("NaN weights", "model.safetensors", from_weights(with_value(float("nan"))), "blocks.1.mlp.fc2.weight"),
     Broken("infinite weights", "model.safetensors", from_weights(with_value(float("inf"))), "blocks.1.mlp.fc2.weight"),
+    Broken(
+        "scale without its weight", "model.safetensors",
+        from_weights(lambda weights: {**fp8(weights), "blocks.9.mlp.fc2.scale_weight": torch.ones(1)}),
+        "scales without an 8-bit weight",
+    ),
+    Broken(
+        "scale of another shape", "model.safetensors",
+        from_weights(lambda weights: {**fp8(weights), f"{SCALED}.scale_weight": torch.ones(3)}),
+        "shape (3,), expected one number",
+    ),
     # metadata that is wrong
     Broken("contradicting metadata", "model.safetensors", from_weights(metadata=contradicting()), "depth=2"),
     Broken("config is no JSON", "model.safetensors", from_weights(metadata={"config": "{"}), "JSON"),

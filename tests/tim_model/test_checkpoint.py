@@ -119,6 +119,13 @@ def test_class_names_must_be_a_list(tmp_path, names):
         _ = read_checkpoint(tmp_path / "model.safetensors").class_names
 
 
+@pytest.mark.parametrize("names", ["[1, 2]", '["a", null]', '["a", ["b"]]', '["a", "b", "c", "d", "e", "f"]'])
+def test_class_names_must_be_names_of_the_classes(tmp_path, names):
+    save_checkpoint(tiny(), tmp_path / "model.safetensors", metadata={"class_names": names})
+    with pytest.raises(CheckpointError, match="class_names.*expected a JSON list of at most 5 names"):
+        _ = read_checkpoint(tmp_path / "model.safetensors").class_names
+
+
 def test_failed_save_keeps_the_old_file(tmp_path):
     """The disk is full: simulated by the limit that POSIX sets on the size of files."""
     resource = pytest.importorskip("resource", reason="limits on file sizes are POSIX")

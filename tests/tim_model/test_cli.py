@@ -154,8 +154,10 @@ def test_seed_decides(model):
         (("--class", 1, "--steps", 4), ("--class", 1, "--times", "1 .75 .5 .25 0")),
         (("--class", 1, "--schedule", "quadratic", "--steps", 2), ("--class", 1, "--times", "1; 0.25; 0")),
         (("--class", 1, "--guidance", 0.9, 1), ("--class", 1, "--cfg", 1)),
+        (("--class", 1, "--guidance", "-inf", "inf"), ("--class", 1, "--guidance", -1, 2)),
+        (("--class", 1, "--guidance", "-1e-3", 0.5), ("--class", 1, "--guidance", -0.001, 0.5)),
     ],
-    ids=["name", "steps", "schedule", "guidance"],
+    ids=["name", "steps", "schedule", "guidance", "all guided", "small negative number"],
 )
 def test_two_ways_to_say_the_same(model, one, other):
     make(model, *one, "--out", "one.png")
@@ -170,6 +172,52 @@ def test_several_step_counts_make_a_grid_with_the_single_pictures_beside_it(mode
     assert all(pixels(single).shape == (12, 16, 3) for single in singles)
     height, width, _ = pixels("x.png").shape
     assert width >= 2 * 16 and height >= 3 * 12
+
+
+def test_files_of_a_grid_say_what_is_in_them(model):
+    make(model, "--class", 3, "--steps", "1,2,8", "--batch", 2, "--out", "x.png")
+    text = Image.open("x.png").text
+    assert text["tim.steps"] == "1,2,8" and text["tim.batch"] == "2" and text["tim.class"] == "3"
+    assert text["tim.times"] == "1, 0 | 1, 0.5, 0 | 1, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125, 0"
+    single = Image.open("x-2steps-1.png").text
+    assert (single["tim.steps"], single["tim.batch"], single["tim.picture"]) == ("2", "2", "1")
+
+
+def test_guiding_every_step_guides_the_first(model):
+    make(model, "--class", 1, "--steps", 1, "--out", "plain.png")
+    make(model, "--class", 1, "--steps", 1, "--guidance", "-inf", "inf", "--out", "guided.png")
+    assert not np.array_equal(pixels("plain.png"), pixels("guided.png"))
+
+
+def test_convert_says_what_it_wrote(model, tmp_path, capsys):
+    out = tmp_path / "half.safetensors"
+    run("convert", model, out, "--dtype", "float16")
+    text = capsys.readouterr().out
+    assert text.startswith(f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB)\n")
+    assert "dtype       float16" in text and "5 classes" in text
+
+
+def test_interruption_is_one_line(model, tmp_path, monkeypatch, capsys):
+    """Ctrl-C in a network call."""
+
+    def interrupt(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(TiM, "predict", interrupt)
+    assert make(model, "--class", 1) == 130
+    assert capsys.readouterr().err.splitlines()[-1] == "stopped"
+    assert list(tmp_path.iterdir()) == [model]
+
+
+@pytest.mark.parametrize(("before", "policy"), [("", "PASSIVE"), ("import torch; ", None)], ids=["command", "host"])
+def test_waiting_threads_do_not_spin(root, before, policy):
+    """In a command of its own; a program that has loaded torch keeps its environment."""
+    code = "import os, sys; sys.argv = ['-m'] if not before else ['main.py']; "
+    code = f"before = {before!r}; {code}{before}import tim_model; os.system('echo $OMP_WAIT_POLICY')"
+    variables = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, cwd=root, env=variables, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == (policy or "")
 
 
 LARGE = ("--class", 1, "--size", "40x32", "--strategy", "progressive")
@@ -303,6 +351,15 @@ def test_malformed_options_end_with_usage(model, tmp_path, capsys, options):
         (["--class", "0", "--rope", "rubber"], "invalid choice"),
         (["--class", "0", "--large-steps", "0"], "expected a number from 1"),
         (["--class", "0", "--out", "no/such/folder.png"], "folder"),
+        (["--class", "0", "--out", "x.jpg"], "'x.jpg': expected a name that ends in .png"),
+        (["--class", "0", "--out", "x"], "expected a name that ends in .png"),
+        (["--class", "0", "--steps", "4,4"], "expected whole numbers from 1, each once"),
+        (["--class", "0", "--steps", "4", "--times", "1, 0"], "--times with --steps or --schedule"),
+        (["--class", "0", "--times", "1, 0", "--schedule", "cosine"], "--times with --steps or --schedule"),
+        (["--class", "0", "--negative", "a hat"], "--negative without guidance"),
+        (["--class", "0", "--cfg", "nan"], "expected a number"),
+        (["--class", "0", "--cfg", "inf"], "expected a finite number"),
+        (["--class", "0", "--guidance", "nan", "1"], "expected a number"),
     ],
 )
 def test_generate_refuses(model, tmp_path, monkeypatch, capsys, arguments, says):

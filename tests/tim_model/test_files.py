@@ -11,7 +11,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from tim_model import files
-from tim_model.files import CheckpointError, read_state_dict, strip_prefix
+from tim_model.errors import CheckpointError
+from tim_model.files import read_state_dict
 
 WEIGHTS = {"a.weight": torch.randn(3, 4), "a.bias": torch.randn(3).half(), "b": torch.randn(2).bfloat16()}
 
@@ -39,19 +40,6 @@ def test_pickles_have_no_metadata(tmp_path, ending, zipped):
     weights, metadata = read_state_dict(str(path))
     assert_same(weights, WEIGHTS)
     assert metadata == {}
-
-
-@pytest.mark.parametrize("prefix", ["model.diffusion_model.", "module.", "module.model.diffusion_model."])
-def test_prefixes_are_dropped(tmp_path, prefix):
-    path = tmp_path / "model.safetensors"
-    save_file({prefix + name: value for name, value in WEIGHTS.items()}, path)
-    assert_same(read_state_dict(path)[0], WEIGHTS)
-
-
-def test_prefix_of_some_names_only_stays():
-    names = {"module.a": torch.ones(1), "b": torch.ones(1)}
-    assert strip_prefix(names) is names
-    assert strip_prefix({}) == {}
 
 
 @pytest.mark.parametrize(

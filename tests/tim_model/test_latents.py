@@ -25,7 +25,19 @@ def test_metadata_wins(channels):
     assert latent_space(channels, metadata) == LatentSpace(channels, 16, 0.5)
 
 
-@pytest.mark.parametrize("text", ["", "16", "[16, 1]", '{"ratio": 16}', '{"ratio": "x", "scaling_factor": 1}', "null"])
+BAD_RATIOS = ["0", "-8", "Infinity", "NaN", "1e999", "true", "2.5", "2000", '"16"', "[16]"]
+BAD_FACTORS = ["NaN", "Infinity", "0", "-0.5", "true", '"1"', "null"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "16", "[16, 1]", '{"ratio": 16}', '{"ratio": "x", "scaling_factor": 1}', "null", "[" * 100_000),
+        *(f'{{"ratio": {ratio}, "scaling_factor": 1}}' for ratio in BAD_RATIOS),
+        *(f'{{"ratio": 16, "scaling_factor": {factor}}}' for factor in BAD_FACTORS),
+    ],
+    ids=lambda text: text[:40],
+)
 def test_unreadable_metadata_is_refused(text):
     with pytest.raises(CheckpointError, match="latent_space.*expected JSON such as"):
         latent_space(4, {"latent_space": text})

@@ -98,6 +98,17 @@ def test_unused_negative_pads_nothing(pipe):
     assert torch.equal(pipe([SHORT], LONG, **arguments), pipe([SHORT], **arguments))
 
 
+def test_a_text_is_encoded_once(pipe, monkeypatch):
+    encoded = []
+    encode = pipe.text_encoder.encode
+    monkeypatch.setattr(pipe.text_encoder, "encode", lambda texts: encoded.extend(texts) or encode(texts))
+    context, null = pipe.text(["a red fox", "a cat", "a red fox", "a red fox"], negative="a cat")
+    assert encoded == ["a red fox", "a cat"]
+    alone = pipe.text(["a red fox", "a cat"], negative="a cat")
+    assert torch.equal(context, alone.context[[0, 1, 0, 0]])
+    assert torch.equal(null, alone.null_context[[0, 0, 0, 0]])
+
+
 def test_room_is_made_and_the_encoder_comes_back(stack, monkeypatch):
     pipe = TiMPipeline.from_files(*stack, device="cpu")
     arguments = {"times": TIMES, "size": SIZE, "cfg": 2.5}

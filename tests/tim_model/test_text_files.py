@@ -205,6 +205,24 @@ def test_other_weights(weights, tmp_path):
 
 def test_broken_index(writable):
     (writable / "model.safetensors").unlink()
-    (writable / "model.safetensors.index.json").write_text('{"weight_map": 3}')
-    with pytest.raises(CheckpointError, match="index.json: has weight_map 3, expected names of tensors"):
+    for found in ("3", "{}", '{"a": 1}', '{"a": ["b"]}', '{"a": null}', '{"a": "../b"}', '{"a": "c:\\\\b"}'):
+        (writable / "model.safetensors.index.json").write_text(f'{{"weight_map": {found}}}')
+        with pytest.raises(CheckpointError, match="index.json: has weight_map .*, expected names of tensors"):
+            load_text_encoder(writable)
+
+
+def test_json_that_is_nested_too_deeply(writable):
+    (writable / "config.json").write_text("[" * 100_000)
+    with pytest.raises(CheckpointError, match="config.json: is JSON that is nested too deeply"):
         load_text_encoder(writable)
+
+
+def test_scaled_8_bit_weights(weights, tmp_path):
+    """They are the bfloat16 that they stand for."""
+    name = next(name for name in weights if name.endswith("mlp.down_proj.weight"))
+    scale = weights[name].abs().max() / 448
+    quantized = (weights[name] / scale).to(torch.float8_e4m3fn)
+    rounded = {key: value.bfloat16() for key, value in weights.items()} | {name: (quantized.float() * scale).bfloat16()}
+    scaled = {**rounded, name: quantized, name.replace(".weight", ".scale_weight"): scale}
+    found = load_text_encoder(write_gemma(tmp_path / "scaled", scaled))
+    assert_same(found, load_text_encoder(write_gemma(tmp_path / "rounded", rounded)))

@@ -1,29 +1,20 @@
-"""YAML recipes and key=value overrides become a `Config`; every mistake is one line that names the key."""
+"""The `Config` of a recipe, and what is checked of it; every mistake is one line that names the key."""
 
 from __future__ import annotations
 
-import difflib
 import math
-import os.path
-import types
-import typing
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, is_dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
 
 import yaml
 
 from tim_model import OFFICIAL
 
 from .objectives import ObjectiveSettings
+from .recipe import ConfigError, read_recipe
 from .sections import Config, ObjectiveConfig
 from .times import TimeSettings
-
-
-class ConfigError(ValueError):
-    """A recipe or override that cannot be used; the message is one line and names the key."""
-
 
 POSITIVE = (
     "model.patch_size", "model.hidden_size", "model.depth", "model.num_heads", "model.lora_alpha", "data.batch_size",
@@ -41,7 +32,6 @@ PLACES = {
     "data.path": "the folder with the training data", "data.cache": "a folder for latents and text features",
     "run.folder": "a folder for what the run writes",
 }  # fmt: skip
-PATHS = ("model.checkpoint", "model.vae", "model.text_encoder", "data.path", "data.cache", "run.folder", "resume")
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -53,87 +43,6 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     config = read_recipe(Config, path, overrides)
     check_values(config)
     return config
-
-
-def read_recipe(kind: type, path: str | Path, overrides: Sequence[str] = ()) -> object:
-    """A dataclass of sections, of type `kind`, from a YAML recipe and overrides; only types are checked.
-
-    Raises:
-        ConfigError: no such file, no YAML, an unknown key or a wrong type.
-    """
-    try:
-        tree = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read ({error})") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: is no YAML ({' '.join(str(error).split())})") from None
-    if not isinstance(tree, dict):
-        raise ConfigError(f"{path}: holds a {type(tree).__name__}, expected sections such as model: and data:")
-    for override in overrides:
-        apply_override(tree, override)
-    return build(kind, tree, "")
-
-
-def apply_override(tree: dict, override: str) -> None:
-    """Set one "section.key=value" in a tree of sections; the value is YAML."""
-    key, equals, text = override.partition("=")
-    *sections, last = key.strip().split(".")
-    if not equals or not last:
-        raise ConfigError(f"{override!r}: expected key=value, such as optimizer.lr=1e-3")
-    for section in sections:
-        tree = tree.setdefault(section, {})
-        if not isinstance(tree, dict):
-            raise ConfigError(f"{key}: {section} is a value, not a section")
-    try:
-        tree[last] = yaml.safe_load(text)
-    except yaml.YAMLError:
-        tree[last] = text
-
-
-def build(kind: type, tree: object, place: str) -> object:
-    """A dataclass of its fields' values; keys that are missing keep their defaults."""
-    if not isinstance(tree, Mapping):
-        raise ConfigError(f"{place}={tree!r}: expected a section with keys")
-    hints = typing.get_type_hints(kind)
-    for key in tree:
-        if key not in hints:
-            near = difflib.get_close_matches(str(key), hints, 1)
-            hint = f"did you mean {join(place, near[0])}?" if near else f"expected one of {', '.join(hints)}"
-            raise ConfigError(f"{join(place, key)}: unknown key, {hint}")
-    return kind(**{key: convert(hints[key], value, join(place, key)) for key, value in tree.items()})
-
-
-def join(place: str, key: object) -> str:
-    return f"{place}.{key}" if place else str(key)
-
-
-def convert(kind: object, value: object, place: str) -> object:
-    """`value` as the type of a field; whole numbers pass as floats, and so does 1e-4, which YAML takes for text."""
-    if is_dataclass(kind):
-        return build(kind, {} if value is None else value, place)
-    if isinstance(kind, types.UnionType):  # X | None
-        return None if value is None else convert(kind.__args__[0], value, place)
-    if typing.get_origin(kind) is Literal:
-        if value not in typing.get_args(kind):
-            raise ConfigError(f"{place}={value!r}: expected one of {', '.join(typing.get_args(kind))}")
-        return value
-    if isinstance(kind, types.GenericAlias):
-        if not isinstance(value, list):
-            raise ConfigError(f"{place}={value!r}: expected a list, such as [a, b]")
-        return [convert(kind.__args__[0], item, f"{place}[{i}]") for i, item in enumerate(value)]
-    if kind is float and isinstance(value, (int, str)) and not isinstance(value, bool):
-        try:
-            return float(value)
-        except ValueError:
-            pass
-    if kind is str and (value is None or isinstance(value, (int, float)) and not isinstance(value, bool)):
-        return "" if value is None else str(value)
-    if place in PATHS and isinstance(value, str):
-        return os.path.expanduser(value)
-    if type(value) is not kind:
-        names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
-        raise ConfigError(f"{place}={value!r}: expected {names[kind]}")
-    return value
 
 
 def check_values(config: Config) -> None:

@@ -13,7 +13,6 @@ from torch import Tensor
 from tqdm import tqdm
 
 from tim_model import load_text_encoder, load_vae
-from tim_model.pipeline import default_dtype
 from tim_model.text import pad_features
 
 from .cache import TensorCache, cache_key, hash_model
@@ -126,12 +125,6 @@ class TextFeatures:
     def read(self, captions: Sequence[str], length: int) -> Tensor:
         """Features (B, length, D), padded."""
         return pad_features([self.cache.get(self.key(caption)) for caption in captions], self.pad, length)
-
-
-def encoder_dtype(cpu: bool) -> torch.dtype:
-    """What VAEs compute in on the device of a run; text encoders compute in the dtype of their file."""
-    on_cpu = cpu or not torch.accelerator.is_available()
-    return default_dtype(torch.device("cpu") if on_cpu else torch.accelerator.current_accelerator())
 
 
 def free() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from tim_model import OFFICIAL, TiM, TiMParams, load_vae
 from tim_model.checkpoint import Checkpoint, metadata_json, read_checkpoint
 from tim_model.latents import LATENT_SPACES, LatentSpace, latent_space
+from tim_model.pipeline import default_dtype
 from tim_model.sizes import nearest_multiple
 from tim_model.text_files import read_text_encoder_files
 
@@ -17,8 +18,9 @@ from .config import ConfigError, get
 from .data import Data
 from .dataset import Dataset
 from .datasets import open_dataset
-from .encode import Latents, TextFeatures, encoder_dtype
+from .encode import Latents, TextFeatures
 from .labels import KnownClasses
+from .precision import training_device
 from .repa import ImageEncoder
 from .sections import Config
 
@@ -73,7 +75,8 @@ def build_parts(config: Config, write: bool = True, state: dict | None = None) -
     params = network_params(config, checkpoint, dataset, space)
     cache = TensorCache(Path(config.data.cache))
     text = TextFeatures(config.model.text_encoder, cache) if params.context_dim else None
-    latents = Latents(dataset, "" if dataset.latent else config.model.vae, cache, encoder_dtype(config.run.cpu))
+    dtype = default_dtype(training_device(config.run.cpu))  # known before there is a device: it is part of the keys
+    latents = Latents(dataset, "" if dataset.latent else config.model.vae, cache, dtype)
     return Parts(params, space, dataset, Data(config, dataset, latents, text, params.num_classes), checkpoint)
 
 

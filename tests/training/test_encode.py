@@ -13,7 +13,7 @@ from tim_model.text import pad_features
 from training.cache import TensorCache
 from training.config import load_config
 from training.datasets import open_dataset
-from training.encode import Latents, Share, encoder_dtype
+from training.encode import Latents, Share
 from training.sections import DataConfig
 from training.setup import build_parts
 
@@ -80,10 +80,6 @@ def test_latents_of_another_dtype_are_others(tmp_path, vae):
         latents.encode([(0, False)], torch.device("cpu"), Share())
         expected = load_vae(vae, "cpu", dtype).encode(dataset.read(0, False)[None])[0]
         assert torch.equal(latents.read(0, False), expected)
-
-
-def test_dtype_of_encoders_on_a_cpu():
-    assert encoder_dtype(cpu=True) == torch.float32
 
 
 def test_captions_of_a_batch_are_padded_to_its_longest(tmp_path, gemma):

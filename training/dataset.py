@@ -74,13 +74,20 @@ class Dataset:
     def table(self) -> str:
         """How the folder was read, buckets with their counts, classes, and every dropped file with its reason."""
         buckets = Counter(sample.bucket for sample in self.samples)
-        kind = "captions" if self.captioned else count(self.num_classes, "class", "classes")
-        lines = [f"data: {len(self.samples)} samples with {kind}, layout: {self.layout}", *self.remarks()]
+        lines = [f"data: {len(self.samples)} samples with {self.kind()}, layout: {self.layout}", *self.remarks()]
         lines += [f"  {width}x{height}: {n}" for (width, height), n in sorted(buckets.items())]
         lines += [] if self.captioned else [f"classes: {some(self.class_counts(), 50)}"]
         lines += [f"dropped: {len(self.dropped)}"]
         lines += [f"  {name}: {reason}" for name, reason in self.dropped]
         return printable("\n".join(lines))
+
+    def kind(self) -> str:
+        """What samples show, such as "2 classes"."""
+        if self.captioned:
+            return "captions"
+        used = len({sample.label for sample in self.samples})
+        part = f" ({used} of them found)" if used < self.num_classes else ""
+        return count(self.num_classes, "class", "classes") + part
 
     def remarks(self) -> list[str]:
         """How the folder was read, and what to know of it."""

@@ -69,9 +69,8 @@ def row_entry(folder: Path, row: Row) -> Entry:
         return named_entry(folder, row, "file_name", Entry(row.place, label=label))
     if text is None:
         return Entry(row.place, problem='has neither a "text" nor a "label"')
-    empty = all(isinstance(t, str) for t in texts)
-    problem = "is empty" if empty else f"is {json.dumps(text)[:80]}, expected a text or a list of texts"
-    return Entry(row.place, problem=f'has a "text" that {problem}')
+    kind = "empty" if all(isinstance(t, str) for t in texts) else "neither a text nor a list of texts"
+    return Entry(row.place, problem=f'has a "text" that is {kind}')
 
 
 def named_entry(folder: Path, row: Row, key: str, entry: Entry) -> Entry:

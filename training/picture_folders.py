@@ -28,17 +28,18 @@ def picture_folders(tree: Tree, class_names: Sequence[str]) -> Layout:
         return repeated_folders(tree, pictures, sidecars)
     many = f"{len(captioned)} of {count(len(pictures), 'picture')} with a caption file"
     if inside and (named or 2 * len(captioned) < len(pictures) <= 2 * len(inside)):
-        return class_folders(tree, pictures, captioned, many)
+        unused = [sidecars.of(path)[0] for path in captioned]
+        return class_folders(tree, pictures, unused, many)
     entries = [sidecars.entry(path) for path in pictures]
     return Layout("captions", f"a text file beside each picture: {many}", entries, notes=sidecars.notes(entries))
 
 
-def class_folders(tree: Tree, pictures: list[Path], captioned: list[Path], many: str) -> Layout:
+def class_folders(tree: Tree, pictures: list[Path], unused: list[Path], many: str) -> Layout:
     """A class for each folder directly in the tree's; pictures outside of them are not used."""
     problem = "lies in no class folder"
     entries = [Entry(p, label=tree.top(p)) if tree.top(p) else Entry(p, problem=problem) for p in pictures]
-    names = sorted({entry.label for entry in entries if not entry.problem})
-    notes = [f"caption files that are not used: {some([tree.name(p) for p in captioned])}"] if captioned else []
+    names = sorted({e.label for e in entries if not e.problem}, key=lambda name: (name.isdigit() * len(name), name))
+    notes = [f"caption files that are not used: {some([tree.name(p) for p in unused])}"] if unused else []
     if len(names) == 1 and all(len(p.relative_to(tree.folder).parts) > 2 for p in pictures):
         advice = f"if the folders in it are the classes, set data.path={tree.folder / names[0]}"
         notes.append(f"all pictures are of one class, {names[0]}; {advice}")
@@ -61,8 +62,8 @@ def repeated_folders(tree: Tree, pictures: list[Path], sidecars: Sidecars) -> La
     notes = sidecars.notes(entry for entry in entries if sidecars.of(entry.path))
     if uncaptioned:
         advice = "to train classes, list the folders in data.class_names"
-        many = f"{count(len(uncaptioned), 'picture')} without a caption file"
-        notes.append(f"{many} have their folder's name for a caption ({some(uncaptioned)}); {advice}")
+        many = f"{count(len(uncaptioned), 'picture')} without a caption file ({some(uncaptioned)})"
+        notes.append(f"the folder's name is the caption of {many}; {advice}")
     return Layout("repeated folders", reading, entries, notes=notes)
 
 

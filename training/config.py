@@ -13,11 +13,11 @@ from tim_model import OFFICIAL
 
 from .objectives import ObjectiveSettings
 from .recipe import ConfigError, read_recipe
-from .sections import Config, ObjectiveConfig
+from .sections import LORA_GROUPS, Config, ModelConfig, ObjectiveConfig
 from .times import TimeSettings
 
 POSITIVE = (
-    "model.patch_size", "model.hidden_size", "model.depth", "model.num_heads", "model.lora_alpha", "data.batch_size",
+    "model.patch_size", "model.hidden_size", "model.depth", "model.num_heads", "data.batch_size",
     "data.resolution", "optimizer.lr", "optimizer.clip",
     "optimizer.eps", "optimizer.accumulation", "checkpoint.every", "checkpoint.keep_last", "run.steps", "run.log_every",
     "run.validate_every", "run.max_nonfinite",
@@ -67,6 +67,7 @@ def check_values(config: Config) -> None:
         raise ConfigError(f"data.max_aspect={config.data.max_aspect:g}: expected 1 or more")
     if config.model.preset and config.model.preset not in OFFICIAL:
         raise ConfigError(f"model.preset={config.model.preset!r}: expected one of {', '.join(OFFICIAL)}")
+    check_lora(config.model)
     check_objective(config)
     if min(config.sampling.steps, default=0) < 1:
         raise ConfigError(f"sampling.steps={config.sampling.steps}: expected whole numbers from 1")
@@ -74,6 +75,21 @@ def check_values(config: Config) -> None:
         raise ConfigError(f"sampling.size={config.sampling.size}: expected [width, height]")
     if len(config.optimizer.betas) != 2 or not all(0 <= beta < 1 for beta in config.optimizer.betas):
         raise ConfigError(f"optimizer.betas={config.optimizer.betas}: expected two numbers from 0 to below 1")
+
+
+def check_lora(model: ModelConfig) -> None:
+    """Raise ConfigError for settings of a LoRA that cannot be trained, or that nothing reads."""
+    if model.lora_alpha is not None and not model.lora_alpha > 0:
+        raise ConfigError(f"model.lora_alpha={model.lora_alpha:g}: expected more than 0")
+    if not 0 <= model.lora_dropout < 1:
+        raise ConfigError(f"model.lora_dropout={model.lora_dropout:g}: expected a share from 0 to below 1")
+    for target in model.lora_targets:
+        if target not in LORA_GROUPS and not {".", "*"} & set(target):
+            names = ", ".join(LORA_GROUPS)
+            raise ConfigError(f"model.lora_targets: {target!r} is none of {names}, and no pattern as blocks.*.attn.qkv")
+    for key in ("lora_targets", "lora_dropout"):
+        if getattr(model, key) and not model.trains_lora:
+            raise ConfigError(f"model.{key}: is set, but no LoRA is trained; expected model.lora_rank above 0 as well")
 
 
 def check_finite(config: Config) -> None:

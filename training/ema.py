@@ -9,7 +9,9 @@ from torch import nn
 
 
 class EMA:
-    """The average of all parameters, kept in float32 as a network of its own.
+    """The average of all trained parameters, kept in float32 as a network of its own.
+
+    Frozen parameters are not averaged and not copied: both networks hold the same ones.
 
     Args:
         net: the trained network, not wrapped by anything; its weights are where the average starts.
@@ -23,7 +25,12 @@ class EMA:
     def __init__(self, net: nn.Module, decay: float = 0.9999, warmup: bool = True):
         if not 0 <= decay <= 1:
             raise ValueError(f"decay={decay}: expected a number between 0 and 1, 0.9999 as published")
-        self.net = deepcopy(net).float().requires_grad_(False).eval()
+        frozen = {id(value): value for value in net.parameters() if not value.requires_grad}
+        self.net = deepcopy(net, frozen).eval()
+        self.averages = [value for value in self.net.parameters() if value.requires_grad]
+        for average in self.averages:
+            average.data = average.data.float()
+        self.net.requires_grad_(False)
         self.decay, self.warmup, self.updates = decay, warmup, 0
 
     def next_decay(self) -> float:
@@ -34,7 +41,8 @@ class EMA:
     def update(self, net: nn.Module) -> None:
         """Move the average towards the weights of `net`."""
         weight = 1 - self.next_decay()
-        for average, value in zip(self.net.parameters(), net.parameters(), strict=True):
+        trained = (value for value in net.parameters() if value.requires_grad)
+        for average, value in zip(self.averages, trained, strict=True):
             average.lerp_(value.to(average), weight)
         self.updates += 1
 

@@ -34,8 +34,8 @@ class Engine:
         except ImportError:
             raise ConfigError("training needs accelerate: pip install -r training/requirements.txt") from None
         try:
-            precision = choose_precision(config.precision, training_device(config.cpu))
-            self.accelerator = Accelerator(mixed_precision=PRECISIONS[precision], cpu=config.cpu)
+            self.precision = choose_precision(config.precision, training_device(config.cpu))
+            self.accelerator = Accelerator(mixed_precision=PRECISIONS[self.precision], cpu=config.cpu)
         except ValueError as error:
             raise ConfigError(f"run.precision={config.precision}: {error}") from None
         if self.accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):

@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 
 from tim_model import TiM, TiMParams, save_checkpoint
-from tim_model.files import CheckpointError, check_target, naming, write_safetensors
+from tim_model.files import CheckpointError, check_target, naming
+from tim_model.lora import Lora, write_lora
 
-from .lora import add_lora, lora_state_dict
+from .lora import state_layers, state_updates
 from .state import States, read_state
 
 
@@ -25,6 +26,8 @@ def main(argv: list[str] | None = None) -> int:
             raise ValueError(f"{arguments.out}: expected a name that ends in .safetensors")
         check_target(arguments.out)
         state = read_state(find_state(arguments.state))
+        if "params" not in state:
+            raise ValueError(f"{arguments.state}: is no state of training.train, whose weights alone can be exported")
         write_weights(state, arguments.out, "raw" if arguments.raw else "ema")
     except (ValueError, OSError, RuntimeError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
@@ -49,24 +52,21 @@ def write_weights(state: dict, out: Path, kind: str) -> Path:
     Args:
         kind: "ema" or "raw".
     """
-    with naming(f"state of step {state['step']}"):
-        net = build_trained(state, state["ema"]["net"] if kind == "ema" else state["net"])
     metadata = {**state["metadata"], "step": str(state["step"]), "weights": kind}
-    if state["lora"]["rank"]:
-        write_safetensors({k: v.contiguous() for k, v in lora_state_dict(net).items()}, out, metadata)
-    else:
-        save_checkpoint(net, out, metadata=metadata)
+    weights = state["ema"]["net"] if kind == "ema" else state["net"]
+    if state_layers(state):
+        write_lora(Lora(state_updates(state, weights), {}, metadata), out)
+        return out
+    with naming(f"state of step {state['step']}"):
+        net = build_trained(state, weights)
+    save_checkpoint(net, out, metadata=metadata)
     return out
 
 
 def build_trained(state: dict, weights: dict) -> TiM:
-    """The network of a state's weights, without its REPA head; with LoRA, one that has the updates alone."""
-    params = TiMParams(**state["params"]).without_projector()
-    net = TiM(params, device="meta")
-    if state["lora"]["rank"]:
-        add_lora(net, state["lora"]["rank"], state["lora"]["alpha"])
-    known = {name: value for name, value in weights.items() if not name.startswith("projector.")}
-    net.load_state_dict(known, strict=not state["lora"]["rank"], assign=True)
+    """The network of a state's weights, without its REPA head."""
+    net = TiM(TiMParams(**state["params"]).without_projector(), device="meta")
+    net.load_state_dict({k: v for k, v in weights.items() if not k.startswith("projector.")}, assign=True)
     return net
 
 

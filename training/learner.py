@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
@@ -12,10 +13,10 @@ from .ema import EMA
 from .engine import Engine, prepare_net, random_state, set_random_state
 from .learning_rate import learning_rate
 from .logs import Meter
-from .lora import add_lora
+from .lora import configured_lora, draw_dropout, layers_summary, lora_layers, state_layers
 from .optimizer import make_optimizer
 from .sections import Config
-from .setup import Parts, build_net
+from .setup import Parts, build_net, frozen_dtype
 from .step import StepLoss
 
 
@@ -25,9 +26,9 @@ class Learner:
     def __init__(self, config: Config, parts: Parts, engine: Engine):
         self.config, self.params, self.engine = config, parts.params, engine
         torch.manual_seed(config.run.seed)
-        self.net = build_net(parts).to(engine.device)
-        if config.model.lora_rank:
-            add_lora(self.net, config.model.lora_rank, config.model.lora_alpha)
+        self.net = build_net(parts, frozen_dtype(config, engine.precision)).to(engine.device)
+        if config.model.trains_lora:
+            configured_lora(self.net, config.model)
         self.ema = EMA(self.net, config.ema.decay, config.ema.warmup)
         self.net.train()
         o = config.optimizer
@@ -40,6 +41,10 @@ class Learner:
         """The network; only passes with a gradient go through the wrapper that joins the processes."""
         return (self.wrapped if torch.is_grad_enabled() else self.net)(*inputs, **options)
 
+    def sampling(self) -> AbstractContextManager:
+        """In which the average draws: with LoRA in the precision of its frozen weights, else in float32."""
+        return self.engine.autocast() if self.config.model.trains_lora else nullcontext()
+
     # ------------------------------------------------------------------ one step
 
     def advance(self, batch: Batch, step: int, meter: Meter) -> tuple[float, float]:
@@ -47,6 +52,7 @@ class Learner:
         lr = learning_rate(self.config.optimizer, step, self.config.run.steps, self.config.data.batch_size)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
+        draw_dropout(self.net, self.config.run.seed, step)
         passes = batch.to(self.engine.device).split(self.config.optimizer.accumulation)
         for i, part in enumerate(passes):
             with self.engine.joining(self.wrapped, last=i == len(passes) - 1), self.engine.autocast():
@@ -84,8 +90,7 @@ class Learner:
 
     def architecture(self) -> dict:
         """What a state must have in common with the network that takes it."""
-        lora = {"rank": self.config.model.lora_rank, "alpha": self.config.model.lora_alpha}
-        return {"params": self.params.to_dict(), "lora": lora}
+        return {"params": self.params.to_dict(), "lora": {"layers": lora_layers(self.net)}}
 
     def trained(self, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """The weights that training changes: with LoRA the updates alone."""
@@ -94,9 +99,12 @@ class Learner:
 
     def load_state(self, state: dict) -> None:
         """Go on from a state of the same network; everything else may have changed in the config."""
-        for key, found in self.architecture().items():
-            if state[key] != found:
-                raise ConfigError(f"the state of step {state['step']} has {key} {state[key]}, the config means {found}")
+        step, layers, found = state["step"], state_layers(state), lora_layers(self.net)
+        if state["params"] != self.params.to_dict():
+            raise ConfigError(f"the state of step {step} has params {state['params']}, the config means {self.params}")
+        if layers != found:
+            told, meant = layers_summary(layers), layers_summary(found)
+            raise ConfigError(f"the state of step {step} has lora: {told}; the config means: {meant}")
         self.net.load_state_dict({**self.net.state_dict(), **state["net"]})
         average = {**self.ema.net.state_dict(), **state["ema"]["net"]}
         self.ema.load_state_dict({"net": average, "updates": state["ema"]["updates"]})

@@ -19,7 +19,16 @@ from yaml.constructor import ConstructorError
 MAX_RECIPE = 2**20  # bytes; a larger file is something else
 NUMBERS = {int: "a whole number", float: "a number"}
 SWITCHES = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}  # as in YAML 1.1
-PATHS = ("model.checkpoint", "model.vae", "model.text_encoder", "data.path", "data.cache", "run.folder", "resume")
+PATHS = (
+    "model.checkpoint",
+    "model.lora",
+    "model.vae",
+    "model.text_encoder",
+    "data.path",
+    "data.cache",
+    "run.folder",
+    "resume",
+)
 OWN_KEYS = {  # what one command knows and the others don't
     "training.train": (
         "objective", "sampling", "resume", "model.preset", "model.checkpoint", "model.patch_size", "model.depth",

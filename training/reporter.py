@@ -72,7 +72,9 @@ class Reporter:
         every = self.config.sampling.every
         if self.sheet and every and (step % every == 0 or last):
             path = self.folder / "samples" / f"step-{step:08d}.png"
-            if picture := draw_sheet(self.sheet, self.learner.ema.net, self.engine.device, path):
+            with self.learner.sampling():
+                picture = draw_sheet(self.sheet, self.learner.ema.net, self.engine.device, path)
+            if picture:
                 self.logs.picture(step, picture)
 
     def validate(self) -> float:
@@ -84,7 +86,7 @@ class Reporter:
     def write_weights(self, path: Path) -> None:
         """The weights of a state, averaged and as trained."""
         state = read_state(path)
-        name = "lora" if self.config.model.lora_rank else "model"
+        name = "lora" if self.config.model.trains_lora else "model"
         for kind in ("ema", "raw"):
             print(f"wrote {write_weights(state, self.folder / f'{name}-{kind}.safetensors', kind)}")
 

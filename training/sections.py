@@ -5,6 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+# What model.lora_targets may name, beside patterns of layer names.
+LORA_GROUPS = {
+    "attention": ("blocks.*.attn.qkv", "blocks.*.attn.proj"),
+    "cross_attention": ("blocks.*.cross_attn.q", "blocks.*.cross_attn.kv", "blocks.*.cross_attn.proj"),
+    "mlp": ("blocks.*.mlp.fc1_g", "blocks.*.mlp.fc1_x", "blocks.*.mlp.fc2"),
+    "modulation": ("blocks.*.adaLN_modulation.*", "final_layer.adaLN_modulation.*"),
+    "times": ("t_embedder.mlp.*", "delta_embedder.mlp.*", "blocks.*.attn.qkv_d"),
+    "text": ("y_embedder.mlp.*",),
+    "output": ("final_layer.linear",),
+    "all": ("*",),
+}
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -18,8 +30,18 @@ class ModelConfig:
     num_heads: int = 6
     vae: str = ""  # file or folder; pixels and ready-made latents need none
     text_encoder: str = ""  # folder of google/gemma-3-1b-it or a packed file, for captions
-    lora_rank: int = 0  # 0 trains all weights
-    lora_alpha: float = 16.0
+    lora_rank: int = 0  # 0 trains all weights, unless a LoRA is told in `lora`
+    lora_alpha: float | None = None  # 16, or that of `lora`
+    lora_targets: list[str] = field(
+        default_factory=list
+    )  # names in LORA_GROUPS or patterns; attention, cross_attention
+    # and mlp where empty, or the layers of `lora`
+    lora_dropout: float = 0.0  # share of a layer's input features that its update does not see in a step
+    lora: str = ""  # file of a LoRA to go on from; rank, alpha and layers are its own
+
+    @property
+    def trains_lora(self) -> bool:
+        return bool(self.lora_rank or self.lora)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,9 @@ import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
+from torch import nn
+
 from tim_model import OFFICIAL, TiM, TiMParams, load_vae
 from tim_model.checkpoint import Checkpoint, metadata_json, read_checkpoint
 from tim_model.latents import LATENT_SPACES, LatentSpace, latent_space
@@ -20,9 +23,10 @@ from .dataset import Dataset
 from .datasets import open_dataset
 from .encode import Latents, TextFeatures
 from .labels import KnownClasses
+from .lora import configured_lora
 from .precision import training_device
 from .repa import ImageEncoder
-from .sections import Config
+from .sections import Config, ModelConfig
 
 
 @dataclass(frozen=True)
@@ -181,16 +185,44 @@ def projector(config: Config) -> dict[str, int]:
     return {"z_dim": ImageEncoder(config.objective.repa, pretrained=False).z_dim, "projector_dim": 2048}
 
 
-def build_net(parts: Parts) -> TiM:
-    """The network in float32 on the CPU: fresh weights, the same for the same seed, or those of the checkpoint."""
-    net = TiM(parts.params)
-    net.init_weights()
-    if parts.checkpoint is not None:
-        weights = {name: value.float() for name, value in parts.checkpoint.state_dict.items()}
-        known = net.state_dict()
-        # a REPA head that the file lacks starts afresh; one that this run does not train is left out
-        net.load_state_dict({**known, **{name: value for name, value in weights.items() if name in known}})
-    return net
+def build_net(parts: Parts, matrix_dtype: torch.dtype = torch.float32) -> TiM:
+    """The network on the CPU: fresh weights, the same for the same seed, or those of the checkpoint.
+
+    The checkpoint's tensors move into the network and leave `parts`, so that they are held once.
+
+    Args:
+        matrix_dtype: of the weights of linear layers; all others are float32, as autocast computes with them.
+    """
+    weights = {} if parts.checkpoint is None else parts.checkpoint.state_dict
+    net = TiM(parts.params, device="meta")
+    # a REPA head that the file lacks starts afresh; one that this run does not train is left out
+    if net.state_dict().keys() <= weights.keys():
+        net.load_state_dict({name: weights[name] for name in net.state_dict()}, assign=True)
+    else:
+        net = TiM(parts.params)
+        net.init_weights().load_state_dict(weights, strict=False)
+    weights.clear()
+    for module in net.modules():
+        for name, value in module.named_parameters(recurse=False):
+            is_matrix = isinstance(module, nn.Linear) and name == "weight"
+            value.data = value.data.to(matrix_dtype if is_matrix else torch.float32, copy=True)
+    return net.requires_grad_(True)
+
+
+def frozen_dtype(config: Config, precision: str) -> torch.dtype:
+    """The dtype of matrices that LoRA leaves as they are: the one that autocast would cast them to in every pass."""
+    if not config.model.trains_lora:
+        return torch.float32
+    return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[precision]
+
+
+def parameter_counts(params: TiMParams, model: ModelConfig) -> tuple[int, int]:
+    """How many parameters a run trains, and how many the network has without LoRA and REPA head."""
+    net = TiM(params, device="meta")
+    total = sum(value.numel() for name, value in net.named_parameters() if not name.startswith("projector."))
+    if model.trains_lora:
+        configured_lora(net, model)
+    return sum(value.numel() for value in net.parameters() if value.requires_grad), total
 
 
 def describe(parts: Parts) -> str:

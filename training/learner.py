@@ -99,9 +99,10 @@ class Learner:
 
     def load_state(self, state: dict) -> None:
         """Go on from a state of the same network; everything else may have changed in the config."""
-        step, layers, found = state["step"], state_layers(state), lora_layers(self.net)
-        if state["params"] != self.params.to_dict():
-            raise ConfigError(f"the state of step {step} has params {state['params']}, the config means {self.params}")
+        step, params = state["step"], self.params.to_dict()
+        layers, found = state_layers(state), lora_layers(self.net)
+        if state["params"] != params:
+            raise ConfigError(f"the state of step {step} has params {state['params']}, the config means {params}")
         if layers != found:
             told, meant = layers_summary(layers), layers_summary(found)
             raise ConfigError(f"the state of step {step} has lora: {told}; the config means: {meant}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
@@ -125,21 +126,15 @@ def check_start(net: nn.Module, lora: Lora, config: ModelConfig) -> None:
     check_fit(net.state_dict(), lora.network)
     linears = matching_layers(net, config.lora_targets or ["*"])
     if odd := [name for name in lora.network if name not in linears]:
-        raise ValueError(
-            f"has an update of {odd[0]}, expected linear layers, of model.lora_targets where those are set"
-        )
+        raise ValueError(f"has an update of {odd[0]}, expected linear layers within model.lora_targets")
     if config.lora_targets and (missing := [name for name in linears if name not in lora.network]):
-        raise ValueError(
-            f"has no update of {missing[0]}, which model.lora_targets names: leave them out to take its own"
-        )
+        raise ValueError(f"has no update of {missing[0]}, which is set in model.lora_targets: leave them out")
     updates = lora.network.values()
     found = {"rank": {u.rank for u in updates}, "alpha": {u.rank if u.alpha is None else u.alpha for u in updates}}
     for name, told in (("rank", config.lora_rank or None), ("alpha", config.lora_alpha)):
-        if told is not None and found[name] != {told}:
+        if told is not None and not all(math.isclose(value, told, rel_tol=1e-6) for value in found[name]):
             values = ", ".join(f"{value:g}" for value in sorted(found[name]))
-            raise ValueError(
-                f"has {name} {values}, but model.lora_{name}={told:g} is set: leave it out to take the file's"
-            )
+            raise ValueError(f"has {name} {values}, but model.lora_{name}={told:g} is set: leave it out")
 
 
 def lora_modules(net: nn.Module) -> dict[str, LoRALinear]:

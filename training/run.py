@@ -48,6 +48,8 @@ class Run:
         self.step, self.seconds, self.failures = 0, 0.0, 0
         if state is not None:
             self.load_state(state)
+        elif config.model.trains_lora and not config.model.checkpoint:
+            raise ConfigError("model.checkpoint: is not set, expected the model that the LoRA is for, not a fresh one")
         self.reporter = Reporter(config, self.engine, self.parts, self.learner)
         self.stop = StopSignals()
 

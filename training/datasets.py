@@ -44,11 +44,10 @@ def open_dataset(
         dataset.dropped.extend((entry.path.relative_to(folder).as_posix(), entry.problem) for entry in layout.entries)
     else:
         dataset = image_dataset(folder, layout, config, ratio * patch_size, index, known)
-    dataset = replace(dataset, reading=layout.reading, notes=[*layout.notes, *dataset.notes])
     check_samples(dataset, config)
-    if len(dataset.dropped) > len(dataset.samples):
-        dataset.notes.append(f"more is dropped than used: {summary(dataset.dropped)}")
-    return dataset
+    dropped = dataset.dropped if len(dataset.dropped) > len(dataset.samples) else []
+    more = [f"more is dropped than used: {summary(dropped)}"] if dropped else []
+    return replace(dataset, reading=layout.reading, notes=[*layout.notes, *dataset.notes, *more])
 
 
 def check_samples(dataset: Dataset, config: DataConfig) -> None:
@@ -73,9 +72,9 @@ def image_dataset(
     if config.resolution < unit:
         raise ValueError(f"data.resolution={config.resolution}: expected at least {unit}, the pixels of one token")
     usable = [entry for entry in layout.entries if not entry.problem]
-    inspections = inspect_all([e.path for e in usable], Inspections(inspect_image, folder, index), config.workers)
     labels = {entry.label for entry in usable} - {None}
     classes = number_classes(labels, config.class_names, known) if labels else Classes({}, [])
+    inspections = inspect_all([e.path for e in usable], Inspections(inspect_image, folder, index), config.workers)
     samples, dropped = [], []
     for entry in layout.entries:
         name = entry.path.relative_to(folder).as_posix()

@@ -7,7 +7,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from .entries import count, some
@@ -36,8 +36,7 @@ class Tree:
 
     def top(self, path: Path) -> str:
         """The folder directly in this one in which a file lies, "" for none."""
-        parts = path.relative_to(self.folder).parts
-        return parts[0] if len(parts) > 1 else ""
+        return inner_folder(self.folder, path)
 
     def name(self, path: Path) -> str:
         return path.relative_to(self.folder).as_posix()
@@ -72,15 +71,32 @@ def visible(folder: Path) -> Iterator[Path]:
 
 
 def training_split(tree: Tree) -> Tree:
-    """The part of a tree that is for training: its folder train, where others are val or test, or it stands alone."""
-    held = Counter(tree.top(path) for path in tree.files if path.suffix.lower() in {*ENDINGS, ".safetensors"})
-    stray = held.pop("", 0)
-    train = [name for name in held if TRAIN.fullmatch(name)]
+    """The part of a tree that is for training: its folder train, where others are val or test, or it stands alone.
+
+    It may lie in a folder that holds everything.
+    """
+    data = [path for path in tree.files if path.suffix.lower() in {*ENDINGS, ".safetensors"}]
+    place = tree.folder
+    while True:
+        held = Counter(inner_folder(place, path) for path in data)
+        stray = held.pop("", 0)
+        train = [name for name in held if TRAIN.fullmatch(name)]
+        if len(held) != 1 or stray or train:
+            break
+        place /= next(iter(held))
     others = [name for name in held if OTHER_SPLIT.fullmatch(name)]
     if len(train) != 1 or stray > held[train[0]] or len(held) > 1 and not others:
         return tree
-    left = [f"{name}/" for name in sorted(held) if name != train[0]] + [count(stray, "picture")] * bool(stray)
-    note = f"read: {train[0]}/" + (f", left alone: {some(left)}" if left else "")
-    folder = tree.folder / train[0]
+    folder = place / train[0]
+    left = [f"{tree.name(place / name)}/" for name in sorted(held) if name != train[0]]
+    left += [count(stray, "picture")] * bool(stray)
+    note = f"read: {tree.name(folder)}/" + (f", left alone: {some(left)}" if left else "")
     files = [path for path in tree.files if path.is_relative_to(folder)]
-    return replace(tree, folder=folder, files=files, notes=[*tree.notes, note])
+    unread = [(path, reason) for path, reason in tree.unread if path.is_relative_to(folder)]
+    return Tree(folder, files, unread, [*tree.notes, note])
+
+
+def inner_folder(folder: Path, path: Path) -> str:
+    """The folder directly in `folder` in which a file lies, "" for none."""
+    parts = path.relative_to(folder).parts
+    return parts[0] if len(parts) > 1 else ""

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from safetensors import SafetensorError, safe_open
+
 from .entries import Entry, Layout, count, some
 from .folders import Tree, read_tree, training_split
 from .image_kinds import ENDINGS, OTHER_ENDINGS, reason_not_read
@@ -33,7 +35,7 @@ def read_layout(folder: Path, class_names: Sequence[str] = ()) -> Layout:
     if any(folder.glob(IDX_IMAGES)):
         return Layout("idx", "files of (Fashion-)MNIST")
     tree = read_tree(folder)
-    if not any(folder / name in tree.files for name in (TABLE, *TABLES)):
+    if not any((folder / name).is_file() for name in (TABLE, *TABLES)):
         tree = training_split(tree)
     layout = tree_layout(tree, class_names)
     unread = [Entry(path, problem=reason) for path, reason in tree.unread]
@@ -47,16 +49,31 @@ def tree_layout(tree: Tree, class_names: Sequence[str]) -> Layout:
         return metadata_layout(tree, tables)
     pictures, latents = tree.pictures(), tree.ending(LATENTS)
     if not pictures and not latents:
-        endings = ", ".join(sorted(ENDINGS))
-        found = Counter(path.suffix.lower() for path in tree.files).most_common()
-        others = f"; found {some([count(n, f'{ending} file') for ending, n in found if ending])}" if found else ""
-        convert = ", ".join(sorted({path.suffix for path in tree.ending(*OTHER_ENDINGS)}))
-        others += f"; convert its {convert} files to PNG or JPEG" if convert else ""
-        raise ValueError(f"data.path={tree.folder}: holds no images ({endings}) and no latents ({LATENTS}){others}")
-    if len(latents) > len(pictures):
+        raise ValueError(f"data.path={tree.folder}: holds no images ({', '.join(sorted(ENDINGS))}) and {others(tree)}")
+    # a cache of latents beside the pictures is no data
+    if len(latents) > len(pictures) and (not pictures or any(map(is_class_latent, latents[:10]))):
         strays = [Entry(path, problem="is a picture among ready-made latents") for path in pictures]
         return Layout("latents", f"one {LATENTS} for each image", strays, latents)
     layout = picture_folders(tree, class_names)
     note = [f"not used beside pictures: {some([tree.name(path) for path in latents])}"] if latents else []
-    others = [Entry(path, problem=reason_not_read(path)) for path in tree.ending(*OTHER_ENDINGS)]
-    return replace(layout, entries=[*layout.entries, *others], notes=[*layout.notes, *note])
+    unread = [Entry(path, problem=reason_not_read(path)) for path in tree.ending(*OTHER_ENDINGS)]
+    return replace(layout, entries=[*layout.entries, *unread], notes=[*layout.notes, *note])
+
+
+def others(tree: Tree) -> str:
+    """What a folder without pictures lacks, and what it holds instead."""
+    found = Counter(path.suffix.lower() for path in tree.files if path.suffix).most_common()
+    convert = ", ".join(sorted({path.suffix for path in tree.ending(*OTHER_ENDINGS)}))
+    text = f"no latents ({LATENTS})"
+    text += f"; found {some([count(n, f'{ending} file') for ending, n in found])}" if found else ""
+    text += f"; convert its {convert} files to PNG or JPEG" if convert else ""
+    return text + "".join(f"; {path} {reason}" for path, reason in tree.unread[:1])
+
+
+def is_class_latent(path: Path) -> bool:
+    """Whether a file is one of the released class-latent layout, by its header."""
+    try:
+        with safe_open(path, "pt") as file:
+            return {"latent", "label"} <= set(file.keys())
+    except (OSError, SafetensorError):
+        return False

@@ -98,7 +98,8 @@ def spellings(name: str) -> list[str]:
 
 def inside(folder: Path, name: str) -> str | None:
     """A name relative to `folder` of what `name`, relative or absolute, means in it; None for something outside."""
-    for start in dict.fromkeys((os.path.abspath(folder), os.path.realpath(folder))):
+    for find in (os.path.abspath, os.path.realpath):
+        start = find(folder)
         path = os.path.normpath(os.path.join(start, name))
         if path == start or path.startswith(os.path.join(start, "")):
             return os.path.relpath(path, start)

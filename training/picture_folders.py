@@ -59,11 +59,12 @@ def repeated_folders(tree: Tree, pictures: list[Path], sidecars: Sidecars) -> La
         entries.append(replace(entry, repeats=times))
     folders = sorted({tree.name(path.parent) for path in pictures if path.parent != tree.folder})
     reading = f"folders named N_name, each picture N times an epoch: {some(folders)}"
+    if len(uncaptioned) == len(pictures):
+        reading += ", the name as its caption; folders that data.class_names lists are classes"
     notes = sidecars.notes(entry for entry in entries if sidecars.of(entry.path))
     if uncaptioned:
-        advice = "to train classes, list the folders in data.class_names"
-        many = f"{count(len(uncaptioned), 'picture')} without a caption file ({some(uncaptioned)})"
-        notes.append(f"the folder's name is the caption of {many}; {advice}")
+        many = f"{count(len(uncaptioned), 'picture')} without a caption file"
+        notes.append(f"the folder's name is the caption of {many}: {some(uncaptioned)}")
     return Layout("repeated folders", reading, entries, notes=notes)
 
 

@@ -50,6 +50,14 @@ def test_training_split_alone(tmp_path):
     assert dataset.notes == ["read: train/, left alone: 1 picture"]
 
 
+def test_training_split_in_a_folder(tmp_path):
+    write_classes(tmp_path / "imagenet" / "data" / "train", 1)
+    write_classes(tmp_path / "imagenet" / "data" / "val", 1)
+    dataset = opened(tmp_path)
+    assert [s.name for s in dataset.samples] == [f"imagenet/data/train/{name}/0.png" for name in ("cat", "dog")]
+    assert dataset.notes == ["read: imagenet/data/train/, left alone: imagenet/data/val/"]
+
+
 def test_training_split_with_captions(tmp_path):
     for name in ("train/a", "val/b"):
         write_picture(tmp_path / f"{name}.png").with_suffix(".txt").write_text(f"a {name}")
@@ -96,6 +104,16 @@ def test_stray_picture_is_dropped_from_latents(tmp_path):
     dataset = opened(tmp_path)
     assert [s.label for s in dataset.samples] == [0, 1]
     assert dataset.dropped == [("preview.png", "is a picture among ready-made latents")]
+
+
+def test_cache_of_latents_beside_pictures(tmp_path):
+    """As where data.cache lies in data.path, or another program keeps its latents there."""
+    write_classes(tmp_path, 1)
+    for i in range(5):
+        save_file({"value": zeros(2)}, tmp_path / f"{i}.safetensors")
+    dataset = opened(tmp_path)
+    assert dataset.class_names == ["cat", "dog"]
+    assert dataset.notes == ["not used beside pictures: 0.safetensors, 1.safetensors, 2.safetensors and 2 more"]
 
 
 def test_stray_latent_beside_pictures_is_told(tmp_path):
@@ -156,6 +174,8 @@ def test_folder_that_the_system_does_not_read(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "scandir", refuse)
     assert opened(tmp_path).dropped == [("dog", "cannot be read (Permission denied)")]
+    with pytest.raises(ValueError, match=r"holds no images .*; .*dog cannot be read \(Permission denied\)"):
+        opened(tmp_path / "dog")
 
 
 def test_hidden_files_are_no_pictures(tmp_path):

@@ -87,15 +87,16 @@ def test_folder_name_is_the_caption_of_pictures_without(tmp_path, parent):
     captioned(tmp_path, f"{parent}5_ohwx dog/0", None, seed=1)
     dataset = opened(tmp_path)
     assert [(s.captions, s.repeats) for s in dataset.samples] == [(("a cat",), 10), (("ohwx dog",), 5)]
-    many = f"1 picture without a caption file ({parent}5_ohwx dog/0.png)"
-    advice = "to train classes, list the folders in data.class_names"
-    assert dataset.notes == [f"the folder's name is the caption of {many}; {advice}"]
+    many = f"1 picture without a caption file: {parent}5_ohwx dog/0.png"
+    assert dataset.notes == [f"the folder's name is the caption of {many}"]
 
 
 def test_folders_with_numbers_as_classes(tmp_path):
     for i, name in enumerate(("1_cat", "2_dog")):
         captioned(tmp_path, f"{name}/0", None, seed=i)
-    assert [s.captions for s in opened(tmp_path).samples] == [("cat",), ("dog",)]
+    dataset = opened(tmp_path)
+    assert [s.captions for s in dataset.samples] == [("cat",), ("dog",)]
+    assert dataset.reading.endswith("the name as its caption; folders that data.class_names lists are classes")
     dataset = opened(tmp_path, class_names=["2_dog", "1_cat"])
     assert [s.label for s in dataset.samples] == [1, 0] and not dataset.captioned
 

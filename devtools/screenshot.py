@@ -36,7 +36,7 @@ def take(host: Host) -> None:
 
 def main() -> None:
     if find_browser() is None:
-        sys.exit("needs Chromium or Chrome in the PATH")
+        sys.exit("needs Chromium or Chrome: python -m playwright install chromium")
     with temporary_host() as host:
         take(host)
 

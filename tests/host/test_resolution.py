@@ -108,7 +108,7 @@ GRAPH = """(name) => {
 CHOSEN = "() => app.graph.findNodesByType('TiMNativeResolution')[0].widgets.find((w) => w.name === 'chosen')?.value"
 
 
-@pytest.mark.skipif(find_browser() is None, reason="no Chromium or Chrome in the PATH")
+@pytest.mark.skipif(find_browser() is None, reason="no Chromium or Chrome")
 def test_browser_shows_the_choice_on_the_node(host):
     """And neither saves nor queues what it shows."""
     with open_page(host) as page:

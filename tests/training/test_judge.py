@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
+from devtools.fashion_mnist import find_fashion_mnist
 from training.captions import COLORS, ITEMS
 from training.classifier import SIDE
 from training.judge import accuracy, judge, look, read_cells
@@ -16,7 +15,7 @@ from training.scenes import BACKGROUND, CELL, Items, Scene, Thing, draw_scene, r
 
 from .fashion import NearestItem, read_items
 
-FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
+FASHION_MNIST = find_fashion_mnist()
 SCENES = [
     *(draw_scene(0, index) for index in range(60)),
     *(draw_scene(0, index, "unseen", shape=(4, 3)) for index in range(8)),
@@ -110,7 +109,7 @@ def test_refuses_other_pictures(picture):
         judge(picture, NearestItem())
 
 
-@pytest.mark.skipif(not FASHION_MNIST.is_dir(), reason="needs the Debian package dataset-fashion-mnist")
+@pytest.mark.skipif(FASHION_MNIST is None, reason="no Fashion-MNIST")
 @pytest.mark.parametrize("change", [np.copy, blur])
 def test_real_items_fill_cells_and_keep_their_colors(change):
     items = Items(FASHION_MNIST, "test")

@@ -103,7 +103,7 @@ def get(name: str, ways: Ways, find: Callable[[], object]) -> bool:
         try:
             way()
         except (OSError, ValueError, subprocess.SubprocessError) as error:
-            reasons.append(f"{title}: {last_line(error)}")
+            reasons.append(f"{title}: {why(error)}")
             continue
         if find() is not None:
             return True
@@ -112,10 +112,12 @@ def get(name: str, ways: Ways, find: Callable[[], object]) -> bool:
     return False
 
 
-def last_line(error: Exception) -> str:
-    """What a failed command said last, or the error itself."""
+def why(error: Exception) -> str:
+    """The last line of a failed command that tells an error, or its last one, or the error itself."""
     said = error.stderr or error.stdout if isinstance(error, subprocess.CalledProcessError) else ""
-    return said.strip().splitlines()[-1].strip() if said.strip() else str(error)
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    errors = [line for line in lines if line.startswith(("E:", "Error"))]
+    return (errors or lines or [str(error)])[-1]
 
 
 def main() -> None:

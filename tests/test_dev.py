@@ -198,11 +198,11 @@ def test_every_way_is_tried_until_one_works(capsys):
 
 def test_what_cannot_be_had_is_told_in_one_line(capsys):
     def fail():
-        call([sys.executable, "-c", "import sys; sys.exit('the line is dead')"])
+        call([sys.executable, "-c", "import sys; sys.exit('Error: the line is dead\\n    at Line.dial (}')"])
 
     assert not get("tea", {"by telephone": fail, "by magic": lambda: None}, lambda: None)
     last = capsys.readouterr().out.splitlines()[-1]
-    reasons = "by telephone: the line is dead; by magic: done, but nothing is there"
+    reasons = "by telephone: Error: the line is dead; by magic: done, but nothing is there"
     assert last == f"[setup] no tea, tests that need it are skipped ({reasons})"
 
 

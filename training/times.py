@@ -10,9 +10,9 @@ Which equalities hold bit for bit, and which to rounding:
   differently from the others on some processors, so that times are computed number by number in float64 and rounded
   once. On other processors and other math libraries they agree to rounding.
 - A run that resumes on the same machine, with as many processes, passes and threads, goes on bit for bit.
-- Losses, gradients and weights of another split (processes, `optimizer.accumulation`), of another processor or of
-  another number of threads agree to rounding: sums are taken in another order, and matrix products of other shapes
-  round differently.
+- Losses, gradients, weights and encoded latents of another split (processes, `optimizer.accumulation`), of another
+  processor or of another number of threads agree to rounding: sums are taken in another order, and matrix products of
+  other shapes round differently.
 """
 
 from __future__ import annotations

@@ -6,8 +6,9 @@ import re
 
 import pytest
 
-from tests.training.tiny import train, write_classes, write_recipe
+from tests.training.tiny import ROOT, train, write_classes, write_recipe
 from training.budget import Budget, last_step
+from training.config import load_config
 from training.learning_rate import learning_rate
 from training.sections import OptimizerConfig
 
@@ -114,3 +115,13 @@ def test_a_run_that_time_ends_says_so(tmp_path, capsys):
     assert "run.max_minutes=1e-06 ended the run at step 1 of 8, with the learning rate at" in capsys.readouterr().out
     assert train(recipe, "optimizer.schedule=cosine") == 0
     assert "max_minutes" not in capsys.readouterr().out
+
+
+def test_fashion_cpu_ends_annealed_in_the_minutes_that_the_readme_states():
+    """At 1.1 s a step, a fifth more than a CPU core without bfloat16 instructions takes in float32."""
+    config = load_config(ROOT / "training" / "recipes" / "fashion_cpu.yaml")
+    steps, minutes = config.run.steps, config.run.max_minutes
+    assert 1.1 * steps <= 60 * minutes
+    assert config.optimizer.schedule == "cosine" and learning_rate(config.optimizer, steps, steps, 32) == 0
+    assert simulate(Budget(steps, minutes, config.optimizer, 32), [1.1] * steps)[0] == ""
+    assert f"{steps:,} steps, at most {minutes:g} minutes on two CPU cores" in (ROOT / "README.md").read_text()

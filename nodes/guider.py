@@ -22,6 +22,7 @@ class IntervalGuider(comfy.samplers.CFGGuider):
 
     interval = (0.0, 1.0)
     skips_negative_at_cfg_1 = True
+    expects_large = False  # sizes far beyond the model's own are on purpose
 
     def predict_noise(self, x, timestep, model_options=None, seed=None):
         cfg = self.cfg if is_guided(float(timestep[0]), self.cfg, self.interval) else 1.0

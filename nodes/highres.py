@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 
 from comfy_api.latest import io
@@ -14,17 +13,17 @@ from ..tim_model.progressive import Stage, enlarge, plan_stages, size_shift, sta
 from ..tim_model.rope import ROPE_SCALINGS, RopeScaling
 from ..tim_model.schedule import shifted
 from ..tim_model.sizes import MAX_MEGAPIXELS, MAX_SIDE, MEGAPIXEL, size_warning
+from .empty_latents import empty_latent
 from .guider import SeriesGuider, build_guider, guidance_inputs
-from .latent import empty_latent, space_of, unit_of
+from .latent_format import space_of, unit_of
 from .model import TiMModel, tim_model_of
+from .notices import tell
 from .sampler import STOCHASTICITY_TOOLTIP, build_sampler, run
 from .schedule import KIND_TOOLTIP, schedule_sigmas
 from .vae_tiles import TiledCodec, check_vae, decode_in_tiles
 
 NATIVE, PROGRESSIVE = "native", "progressive"
 NO_VAE = "connect a VAE to TiM High-Res Sampler to have pictures, or decode its LATENT"
-
-logger = logging.getLogger(__name__)
 
 
 def native_stage(width: int, height: int, schedule: str, steps: int, base_pixels: int, time_shift: bool) -> Stage:
@@ -108,9 +107,10 @@ class TiMHighResSampler(io.ComfyNode):
         if vae is not None:
             check_vae(vae, model)
         if warning := size_warning(width, height, unit_of(tim)):
-            logger.warning(warning)
+            tell(warning)
         scaled = model if rope == "none" else with_rope(model, rope, base_pixels)
         guider = build_guider(scaled, positive, negative, cfg, guidance_low, guidance_high)
+        guider.expects_large = True
         series = SeriesGuider(guider, sum(len(stage.times) - 1 for stage in stages))
         samples = sample_stages(series, build_sampler(stochasticity), stages, tim, batch_size, seed, vae)
         image = ExecutionBlocker(NO_VAE) if vae is None else decode_in_tiles(vae, samples)

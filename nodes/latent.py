@@ -2,31 +2,10 @@
 
 from __future__ import annotations
 
-import comfy.model_management
-import torch
 from comfy_api.latest import io
 
-from ..tim_model.latents import LatentSpace, latent_shape
-from .model import TiMModel, tim_model_of
-
-
-def space_of(tim: TiMModel) -> LatentSpace:
-    """The latent space of a model in the host."""
-    latent_format = tim.latent_format
-    return LatentSpace(tim.params.in_channels, latent_format.spacial_downscale_ratio, latent_format.scale_factor)
-
-
-def unit_of(tim: TiMModel) -> int:
-    """Pixels of a token and side, which sides of pictures are multiples of."""
-    return space_of(tim).ratio * tim.params.patch_size
-
-
-def empty_latent(tim: TiMModel, width: int, height: int, batch: int) -> dict:
-    """LATENT of zeros for pictures of width x height pixels; ValueError for sides that do not fit the model."""
-    space = space_of(tim)
-    shape = latent_shape(space, tim.params.patch_size, width, height, batch)
-    samples = torch.zeros(shape, device=comfy.model_management.intermediate_device())
-    return {"samples": samples, "downscale_ratio_spacial": space.ratio}
+from .empty_latents import empty_latent
+from .model import tim_model_of
 
 
 class TiMEmptyLatent(io.ComfyNode):

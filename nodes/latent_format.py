@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import comfy.latent_formats
 import torch
 
 from ..tim_model.latents import LatentSpace
+
+if TYPE_CHECKING:
+    from .model import TiMModel
 
 # Published for the same VAE by city96/ComfyUI_ExtraModels (Sana/loader.py), where they map to RGB in [0, 1] by their
 # bias, a picture's mean color. benchmarks/fit_latent_rgb.py fits them anew on the real VAE.
@@ -33,6 +38,17 @@ class TiMLatentFormat(comfy.latent_formats.LatentFormat):
         self.scale_factor = space.scaling_factor
         self.spacial_downscale_ratio = space.ratio
         self.latent_rgb_factors, self.latent_rgb_factors_bias = preview_colors(space)
+
+
+def space_of(tim: TiMModel) -> LatentSpace:
+    """The latent space of a model in the host."""
+    latent_format = tim.latent_format
+    return LatentSpace(tim.params.in_channels, latent_format.spacial_downscale_ratio, latent_format.scale_factor)
+
+
+def unit_of(tim: TiMModel) -> int:
+    """Pixels of a token and side, which sides of pictures are multiples of."""
+    return space_of(tim).ratio * tim.params.patch_size
 
 
 def preview_colors(space: LatentSpace) -> tuple[list[list[float]], list[float]]:

@@ -18,16 +18,15 @@ from torch import Tensor
 
 from ..tim_model import TiMParams
 from ..tim_model.checkpoint import Checkpoint, read_checkpoint
+from ..tim_model.files import naming
 from ..tim_model.latents import LatentSpace
 from ..tim_model.memory import network_bytes
-from ..tim_model.schedule import next_times
 from .conditions import NO_PADDING, prepare_conditions
 from .latent_format import TiMLatentFormat
 from .network import HostTiM
 from .patches import tell_unused_patches
-
-# Stock samplers whose step is x + (r - t) F: exact transitions once the network knows r.
-TRANSITION_SAMPLERS = ("sample_euler", "sample_transitions")
+from .run import prepare_run
+from .transitions import target_time
 
 
 class TiMConfig(comfy.supported_models_base.BASE):
@@ -51,8 +50,9 @@ class TiMConfig(comfy.supported_models_base.BASE):
 class TiMModel(comfy.model_base.BaseModel):
     """The host's model around the network: tells it the exact t and r, and checks conditions before sampling."""
 
-    def __init__(self, config: TiMConfig, class_names: list[str], device: torch.device | None = None):
-        super().__init__(config, config.model_type({}), device=device, unet_model=HostTiM)
+    def __init__(self, config: TiMConfig, class_names: list[str], size: tuple[int, int]):
+        super().__init__(config, config.model_type({}), unet_model=HostTiM)
+        self.size = size  # (width, height) in pixels that the model is made for
         self.params: TiMParams = config.unet_config["params"]
         self.class_names = class_names
         self.pad_text = NO_PADDING
@@ -61,11 +61,12 @@ class TiMModel(comfy.model_base.BaseModel):
         options = transformer_options or {}
         tell_unused_patches(options, self.params.depth)
         options = {**options, "tim_t": t.float(), "tim_r": target_time(t, options)}
-        return super()._apply_model(x, t, c_concat, c_crossattn, control, options, **kwargs)
+        padded = pad_to_patches(x, self.params.patch_size)
+        output = super()._apply_model(padded, t, c_concat, c_crossattn, control, options, **kwargs)
+        return output[..., : x.shape[-2], : x.shape[-1]]
 
     def extra_conds(self, **kwargs) -> dict:
         """Text features, or labels: those as integers, which no cast to the model's dtype can spoil."""
-        self.check_latent(kwargs["noise"])
         p = self.params
         if p.num_classes is not None:
             if kwargs.get("tim_label") is None:
@@ -84,6 +85,8 @@ class TiMModel(comfy.model_base.BaseModel):
     def check_latent(self, latent: Tensor) -> None:
         """ValueError for latents that this network cannot take."""
         channels, patch = self.params.in_channels, self.params.patch_size
+        if latent.ndim != 4:
+            raise ValueError(f"latent has {latent.ndim} dimensions, a TiM model expects 4: pictures, no video or sound")
         height, width = latent.shape[-2:]
         if latent.shape[1] != channels or height % patch or width % patch:
             raise ValueError(
@@ -97,6 +100,18 @@ class TiMModel(comfy.model_base.BaseModel):
         return network_bytes(self.params, input_shape[0], *input_shape[-2:], dtype)
 
 
+def pad_to_patches(x: Tensor, patch: int) -> Tensor:
+    """x (B,C,H,W), of an area of any size, continued at its lower and right edge to multiples of the patch.
+
+    It starts again from the other edge, as the host's own transformers have it, as often as it takes.
+    """
+    for dim in (-2, -1):
+        size = x.shape[dim]
+        if size % patch:
+            x = x.index_select(dim, torch.arange(-(-size // patch) * patch, device=x.device) % size)
+    return x
+
+
 def check_label(label: Tensor, num_classes: int) -> Tensor:
     """The label (1,) unchanged, or ValueError where it belongs to another model."""
     if not 0 <= int(label) <= num_classes:
@@ -104,29 +119,6 @@ def check_label(label: Tensor, num_classes: int) -> Tensor:
             f"class {int(label)}: this TiM model knows classes 0 to {num_classes - 1}; connect it to TiM Class"
         )
     return label
-
-
-def target_time(t: Tensor, transformer_options: dict) -> Tensor:
-    """Where the step from t (B,) leads, float32 (B,).
-
-    Our own sampler says it; stock samplers made of transitions follow the schedule; all others ask for velocities
-    along the path, which is r = t.
-    """
-    if "tim_r" in transformer_options:
-        return t.float().new_full(t.shape, transformer_options["tim_r"])
-    schedule = transformer_options.get("sample_sigmas")
-    if schedule is None or transformer_options.get("tim_velocity"):
-        return t.float()
-    return next_times(t.float(), schedule.float())
-
-
-def prepare_run(executor, noise, latent_image, sampler, *args, **kwargs):
-    """Wrapper around a whole run, of any sampler node: samplers that are not made of transitions get velocities."""
-    guider = executor.class_obj
-    function = getattr(sampler, "sampler_function", None)
-    if getattr(function, "__name__", None) not in TRANSITION_SAMPLERS:
-        guider.model_options.setdefault("transformer_options", {})["tim_velocity"] = True
-    return executor(noise, latent_image, sampler, *args, **kwargs)
 
 
 def load_model(path: str | os.PathLike, dtype: torch.dtype | None = None, disable_dynamic: bool = False):
@@ -141,7 +133,8 @@ def load_model(path: str | os.PathLike, dtype: torch.dtype | None = None, disabl
     """
     checkpoint = read_checkpoint(path)
     config = build_config(checkpoint, dtype)
-    model = TiMModel(config, checkpoint.class_names)
+    with naming(path):
+        model = TiMModel(config, checkpoint.class_names, checkpoint.default_size)
     # newer hosts replace CoreModelPatcher at start-up, older ones have none
     plain = comfy.model_patcher.ModelPatcher
     patcher_class = plain if disable_dynamic else getattr(comfy.model_patcher, "CoreModelPatcher", plain)

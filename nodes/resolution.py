@@ -15,7 +15,8 @@ from ..tim_model.sizes import (
     size_of,
     size_warning,
 )
-from .latent import empty_latent, unit_of
+from .empty_latents import empty_latent
+from .latent_format import unit_of
 from .model import tim_model_of
 
 CUSTOM, IMAGE, IMAGE_SIZE = "custom", "image", "image size"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import comfy.model_patcher
 import comfy.samplers
+import torch
 from comfy_api.latest import io
 from comfy_extras.nodes_custom_sampler import Noise_RandomNoise, SamplerCustomAdvanced
 from torch import Tensor
@@ -43,7 +44,7 @@ def sample_transitions(
                 callback({"x": step.x_t, "i": step.i, "sigma": step.t, "sigma_hat": step.t, "denoised": denoised})
 
         return sample(
-            field, x, sigmas.tolist(), None, stochasticity=stochasticity, velocity=velocity,
+            field, x, torch.as_tensor(sigmas).tolist(), None, stochasticity=stochasticity, velocity=velocity,
             noise_fn=noise_stream(extra_args.get("seed") or 0), callback=report,
         )  # fmt: skip
 
@@ -131,8 +132,5 @@ class TiMSampler(io.ComfyNode):
 
 
 def run(guider, sampler, sigmas: Tensor, latent: dict, seed: int) -> dict:
-    """Sample a LATENT as the stock node does; ValueError where the result is not finite."""
-    output = SamplerCustomAdvanced.execute(Noise_RandomNoise(seed), guider, sampler, sigmas, latent)[0]
-    if not output["samples"].isfinite().all():
-        raise ValueError("the sampled latent holds NaN or infinite values: load the model with weight_dtype fp32")
-    return output
+    """Sample a LATENT as the stock node does."""
+    return SamplerCustomAdvanced.execute(Noise_RandomNoise(seed), guider, sampler, sigmas, latent)[0]

@@ -16,6 +16,7 @@ from ..tim_model.dcae import host_dcae_config
 from ..tim_model.files import CheckpointError, check_layout, naming
 from ..tim_model.memory import DECODE_BYTES, ENCODE_BYTES
 from ..tim_model.vae import read_vae
+from .pixel_latents import tell_pixel_nodes
 
 TILE = 1024  # pixels: smaller tiles leave marks in even areas
 OVERLAP = 256  # pixels
@@ -50,10 +51,13 @@ class TiMVAE(comfy.sd.VAE):
         self.size = None
         self.model_size()
 
-    def vae_encode_crop_pixels(self, pixels: Tensor) -> Tensor:
-        """Pixels (B,H,W,3) cut to whole cells; ValueError for less than one."""
-        check_picture(pixels, self.downscale_ratio)
-        return super().vae_encode_crop_pixels(pixels)
+    def decode(self, *args, **kwargs) -> Tensor:
+        tell_pixel_nodes(self.upscale_ratio)
+        return super().decode(*args, **kwargs)
+
+    def decode_tiled(self, *args, **kwargs) -> Tensor:
+        tell_pixel_nodes(self.upscale_ratio)
+        return super().decode_tiled(*args, **kwargs)
 
     def decode_tiled_(self, samples: Tensor, tile_x: int | None = None, tile_y: int | None = None, overlap=None):
         tile, wide = TILE // self.upscale_ratio, OVERLAP // self.upscale_ratio
@@ -61,13 +65,6 @@ class TiMVAE(comfy.sd.VAE):
 
     def encode_tiled_(self, pixel_samples: Tensor, tile_x: int = TILE, tile_y: int = TILE, overlap: int = OVERLAP):
         return super().encode_tiled_(pixel_samples, tile_x, tile_y, overlap)
-
-
-def check_picture(images: Tensor, ratio: int) -> None:
-    """Raise ValueError for an IMAGE (B,H,W,C) that is smaller than one cell of a VAE."""
-    height, width = images.shape[1:3]
-    if min(height, width) < ratio:
-        raise ValueError(f"image of {width}x{height} pixels: this VAE expects {ratio}x{ratio} or more")
 
 
 def load_vae(path: str | os.PathLike) -> TiMVAE:

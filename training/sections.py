@@ -51,15 +51,12 @@ class DataConfig:
     path: str = ""
     batch_size: int = 256  # samples of one optimizer step, all processes and passes together
     resolution: int = 256  # buckets hold at most resolution**2 pixels
-    # pixels: sides of buckets are multiples of it, and pictures of rare buckets go to others, so that batches are full;
-    # coarser crops more. 0 is a sixteenth of the resolution, 1 trains each picture at its own size, as published
-    bucket_step: int = 0
     max_aspect: float = 2.0
     square: bool = False  # crop every picture to resolution x resolution
     mirror: bool = False  # add a mirrored copy of every sample
     dropout: float = 0.1  # share of samples without caption or class, which guidance relies on
     held_out: int = 0  # samples kept for the held-out loss
-    class_names: list[str] = field(default_factory=list)  # in the order of the labels; makes folders classes
+    class_names: list[str] = field(default_factory=list)  # in the order of the labels; folders of these names are classes
     on_problem: Literal["skip", "stop"] = "skip"  # what to do about files that cannot be used
     cache: str = "runs/cache"  # latents, text features and checks of files
     workers: int = 2  # threads that read ahead; 0 reads in the loop itself

@@ -49,7 +49,7 @@ def dry_run(config: Config) -> None:
     """Print what a run would do."""
     parts = build_parts(config, write=False)
     print(to_yaml(config))
-    print(parts.data.table())
+    print(parts.dataset.table())
     print(f"held out: {len(parts.data.held_out)}, steps an epoch: {parts.data.batches_per_epoch}")
     print(describe(parts))
     print(f"precision: {describe_precision(config.run.precision, training_device(config.run.cpu))}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,9 @@ from typing import Any
 import pytest
 
 from devtools.server import Host, prepare_base, stop_on_terminate
+
+# Nodes of other packs, as far as tests need them.
+PACKS = sorted(Path(__file__).with_name("packs").glob("*.py"))
 
 
 @pytest.fixture(scope="session")
@@ -22,8 +26,11 @@ def host_dir() -> Path:
 
 @pytest.fixture(scope="session")
 def host_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The host's base directory: models/, input/, output/, custom_nodes/ with this pack linked in."""
-    return prepare_base(tmp_path_factory.mktemp("host"))
+    """The host's base directory: models/, input/, output/, custom_nodes/ with this pack linked in and test nodes."""
+    base = prepare_base(tmp_path_factory.mktemp("host"))
+    for pack in PACKS:
+        shutil.copy(pack, base / "custom_nodes")
+    return base
 
 
 @pytest.fixture(scope="session")

@@ -162,15 +162,6 @@ def test_models_come_back_after_unloading(host):
     assert torch.equal(run_latent(host, {**class_model(), "sample": same_but_not_cached}), before)
 
 
-@pytest.mark.parametrize("sampler", [ksampler, tim_sampler])
-def test_stock_empty_latent(host, sampler):
-    """Newer hosts make 64x64 pixels of it; older ones take its 8x8 cells, of 8 pixels elsewhere, as they are."""
-    empty = node("EmptyLatentImage", width=64, height=64, batch_size=1)
-    found = run_latent(host, {**class_model(), "latent": empty, "sample": sampler()})
-    knows_ratios = "downscale_ratio_spacial" in (host.host_dir / "comfy" / "sample.py").read_text(encoding="utf-8")
-    assert found.shape == ((1, 3, 64, 64) if knows_ratios else (1, 3, 8, 8))
-
-
 def pictures(sampler: dict) -> Graph:
     """A graph that ends in saved images."""
     decode = node("VAEDecode", samples=["sample", 0], vae=["vae", 0])

@@ -1,0 +1,154 @@
+"""The target time r of every network call: samplers made of transitions tell it, all others get velocities."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import dataclasses
+import functools
+import inspect
+import types
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import comfy.model_patcher
+import comfy.samplers
+import torch
+from torch import Tensor
+
+from ..tim_model.schedule import next_times
+from .notices import tell
+
+# Samplers with one network call a step, which is x + (r - t) F: exact transitions once the network knows r.
+TRANSITION_SAMPLERS = ("sample_euler", "sample_transitions")
+STOCK_PACKAGES = ("comfy", "comfy_extras")
+DEEPEST = 8  # samplers around samplers
+
+
+def target_time(t: Tensor, transformer_options: dict) -> Tensor:
+    """Where the step from t (B,) leads, float32 (B,), never above t.
+
+    Samplers made of transitions tell it. For one hidden inside another function it follows from the schedule. All
+    others ask for velocities along the path, which is r = t.
+    """
+    t = t.float()
+    if "tim_r" in transformer_options:
+        return t.clamp(max=transformer_options["tim_r"])
+    if transformer_options.get("tim_transitions"):
+        return next_times(t, transformer_options["sample_sigmas"].float())
+    return t
+
+
+class TellingModel:
+    """The model that a transition sampler calls: its k-th call leads from sigmas[k] to sigmas[k + 1].
+
+    The sampler's own count holds where a wrapper passes another sigma on to the model, or samples part of a schedule.
+    """
+
+    def __init__(self, model: Callable[..., Tensor], sigmas: list[float]):
+        self.model, self.targets = model, iter(sigmas[1:])
+
+    def __call__(self, x: Tensor, sigma: Tensor, **options: Any) -> Tensor:
+        model_options = comfy.model_patcher.create_model_options_clone(options.get("model_options", {}))
+        target = next(self.targets, None)
+        if target is not None:
+            model_options.setdefault("transformer_options", {}).setdefault("tim_r", target)
+        return self.model(x, sigma, **{**options, "model_options": model_options})
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.model, name)
+
+
+def telling(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The transition sampler with a model that tells the network its targets."""
+
+    @functools.wraps(function)
+    def sampler(model, x: Tensor, sigmas: Tensor, *args: Any, **options: Any) -> Tensor:
+        return function(TellingModel(model, torch.as_tensor(sigmas).tolist()), x, sigmas, *args, **options)
+
+    return sampler
+
+
+def is_transition(value: Any) -> bool:
+    return callable(value) and getattr(value, "__name__", None) in TRANSITION_SAMPLERS
+
+
+def with_targets(value: Any, depth: int = DEEPEST) -> Any:
+    """A sampler, or part of one, in which all transition samplers tell their targets; `value` itself without any.
+
+    They are looked for where samplers keep each other: options, attributes, partial functions and bound methods. What
+    keeps one is copied, never changed.
+    """
+    if is_transition(value):
+        return telling(value)
+    if depth == 0:
+        return value
+    if type(value) in (list, tuple):
+        items = [with_targets(item, depth - 1) for item in value]
+        return type(value)(items) if any(new is not old for new, old in zip(items, value)) else value
+    if type(value) is dict:
+        items = {key: with_targets(item, depth - 1) for key, item in value.items()}
+        return items if any(items[key] is not value[key] for key in value) else value
+    if isinstance(value, functools.partial):
+        parts = value.func, value.args, value.keywords
+        function, args, keywords = new = with_targets(parts, depth)
+        return value if new is parts else functools.partial(function, *args, **keywords)
+    if isinstance(value, types.MethodType):
+        owner = with_attributes(value.__self__, depth)
+        return value if owner is value.__self__ else types.MethodType(value.__func__, owner)
+    return with_attributes(value, depth) if keeps_samplers(value) else value
+
+
+def keeps_samplers(value: Any) -> bool:
+    """Whether to look at an object's attributes: samplers, callable objects and bundles of options."""
+    if isinstance(value, (type, types.FunctionType)):
+        return False
+    is_sampler = isinstance(value, comfy.samplers.Sampler) or hasattr(value, "sampler_function")
+    return is_sampler or callable(value) or dataclasses.is_dataclass(value)
+
+
+def with_attributes(value: Any, depth: int) -> Any:
+    attributes = getattr(value, "__dict__", None)
+    if type(attributes) is not dict or isinstance(value, (type, torch.nn.Module)):
+        return value
+    prepared = with_targets(attributes, depth)
+    if prepared is attributes:
+        return value
+    new = copy.copy(value)
+    vars(new).update(prepared)
+    return new
+
+
+def hides_transition(value: Any, depth: int = DEEPEST) -> bool:
+    """Whether a sampler's function refers to a transition sampler from where it cannot be replaced, its closure."""
+    if with_targets(value) is not value:
+        return True
+    function = getattr(value, "sampler_function", value)
+    return depth > 0 and any(hides_transition(content, depth - 1) for content in closure_of(function))
+
+
+def closure_of(function: Any) -> Iterator[Any]:
+    for cell in getattr(function, "__closure__", None) or ():
+        with contextlib.suppress(ValueError):  # a name that has no value yet
+            yield cell.cell_contents
+
+
+def prepare_sampler(sampler: comfy.samplers.Sampler, model_options: dict) -> comfy.samplers.Sampler:
+    """The sampler of a run whose transitions, if it is made of them, the network knows; else one line if it is foreign.
+
+    Args:
+        model_options: of the run, in which samplers that cannot be replaced are noted.
+    """
+    prepared = with_targets(sampler)
+    if prepared is not sampler:
+        return prepared
+    function = inspect.unwrap(getattr(sampler, "sampler_function", type(sampler)))
+    if hides_transition(sampler):
+        model_options.setdefault("transformer_options", {})["tim_transitions"] = True
+    elif (getattr(function, "__module__", None) or "").partition(".")[0] not in STOCK_PACKAGES:
+        name = getattr(function, "__name__", type(function).__name__)
+        tell(
+            f"sampler {name} is not known to be made of TiM's transitions, so the network gives it velocities (r = t), "
+            "as for an ordinary flow model: for few steps take euler, ddim or TiM Transition Sampler"
+        )
+    return sampler

@@ -1,0 +1,144 @@
+"""Empty latents of other nodes draw the pixels that they were asked for, as TiM Empty Latent does."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.host import graphs, text_graphs
+from tests.host.graphs import class_model, ksampler, node, run_latent, tim_sampler
+from tests.host.test_errors import refuses
+from tests.host.text_graphs import text_model
+
+STOCK = {
+    "EmptyLatentImage": {"channels": 4}, "EmptySD3LatentImage": {"channels": 16},
+}  # fmt: skip
+
+
+def resizes(host) -> bool:
+    """Whether this host itself resizes empty latents, before the pack sees them."""
+    return "downscale_ratio_spacial" in (host.host_dir / "comfy" / "sample.py").read_text(encoding="utf-8")
+
+
+def empty(kind: str, width: int, height: int, batch: int = 1) -> dict:
+    return node(kind, width=width, height=height, batch_size=batch)
+
+
+def advanced(**changes) -> dict:
+    settings = {"add_noise": "enable", "noise_seed": graphs.SEED, "steps": 4, "cfg": 2.5, "sampler_name": "euler"}
+    settings |= {
+        "scheduler": "simple",
+        "start_at_step": 0,
+        "end_at_step": 10000,
+        "return_with_leftover_noise": "disable",
+    }
+    return node("KSamplerAdvanced", **graphs.CONDITIONED, latent_image=["latent", 0], **{**settings, **changes})
+
+
+SAMPLERS = {"KSampler": ksampler, "KSamplerAdvanced": advanced, "TiMSampler": tim_sampler}
+
+
+@pytest.mark.parametrize("kind", STOCK)
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_class_model(host, sampler, kind):
+    """Of one pixel a cell, in patches of 4 cells: more cells than the stock latent has."""
+    graph = {**class_model(width=64, height=32, batch=2), "sample": SAMPLERS[sampler]()}
+    found = run_latent(host, {**graph, "latent": empty(kind, 64, 32, 2)})
+    assert torch.equal(found, run_latent(host, graph)) and found.shape == (2, 3, 32, 64)
+
+
+@pytest.mark.parametrize("kind", STOCK)
+@pytest.mark.parametrize("sampler", ["ksampler", "tim_sampler", "custom"])
+def test_text_model(host, stack, sampler, kind):
+    """Of 32 pixels a cell: fewer cells."""
+    graph = text_model(width=128, height=64, batch=2)
+    if sampler == "custom":
+        links = {**text_graphs.CONDITIONED, "latent_image": ["latent", 0], "cfg": 2.5, "noise_seed": graphs.SEED}
+        euler = node("KSamplerSelect", sampler_name="euler")
+        sampling = node("SamplerCustom", add_noise=True, sampler=["euler", 0], sigmas=["sigmas", 0], **links)
+        graph |= {"euler": euler, "sigmas": graphs.schedule(), "sample": sampling}
+    else:
+        graph["sample"] = getattr(graphs, sampler)(**text_graphs.CONDITIONED)
+    found = run_latent(host, {**graph, "latent": empty(kind, 128, 64, 2)})
+    assert torch.equal(found, run_latent(host, graph)) and found.shape == (2, 32, 2, 4)
+
+
+CHANGED = {
+    "repeated": node("RepeatLatentBatch", samples=["empty", 0], amount=2),
+    "joined": node("LatentBatch", samples1=["empty", 0], samples2=["empty", 0]),
+    "turned": node("LatentRotate", samples=["empty", 0], rotation="90 degrees"),
+    "mirrored": node("LatentFlip", samples=["empty", 0], flip_method="x-axis: vertically"),
+    "enlarged": node("LatentUpscaleBy", samples=["empty", 0], upscale_method="nearest-exact", scale_by=2.0),
+    "smoothly enlarged": node("LatentUpscaleBy", samples=["empty", 0], upscale_method="bilinear", scale_by=2.0),
+}
+
+
+@pytest.mark.parametrize("change", CHANGED)
+def test_our_own_empty_latent_keeps_its_size_in_the_hands_of_other_nodes(host, stack, change):
+    graph = text_model(width=128, height=64)
+    graph |= {"empty": graph["latent"], "latent": CHANGED[change], "sample": ksampler(**text_graphs.CONDITIONED)}
+    assert run_latent(host, graph).shape == run_latent(host, graph, "latent").shape
+
+
+def test_zeroed_latent_of_a_sampler_keeps_its_size(host, stack):
+    graph = text_model(width=128, height=64)
+    graph |= {"first": ksampler(**text_graphs.CONDITIONED, steps=1)}
+    graph["zeros"] = node("LatentMultiply", samples=["first", 0], multiplier=0.0)
+    graph["sample"] = ksampler(**text_graphs.CONDITIONED, latent_image=["zeros", 0])
+    assert run_latent(host, graph).shape == (1, 32, 2, 4)
+
+
+def test_latent_that_was_made_for_pixels_keeps_its_size(host):
+    """A stock node whose latents have the class model's 3 channels of one pixel a cell."""
+    graph = {**class_model(width=64, height=32), "latent": empty("EmptyChromaRadianceLatentImage", 64, 32)}
+    assert run_latent(host, {**graph, "sample": ksampler()}).shape == (1, 3, 32, 64)
+
+
+def test_sizes_that_the_model_does_not_make_are_rounded_and_told(host, stack):
+    graph = text_model(width=96, height=160)
+    graph["sample"] = ksampler(**text_graphs.CONDITIONED)
+    found = run_latent(host, {**graph, "latent": empty("EmptyLatentImage", 88, 160)})
+    assert torch.equal(found, run_latent(host, graph))
+    if not resizes(host):
+        assert "meant for 88x160 pixels, this TiM model makes multiples of 32: drawing 96x160" in host.log
+
+
+def test_noise_that_cannot_be_drawn_again_is_refused(host, stack):
+    """The second of three pictures of a batch, by the noise of its place in the batch."""
+    if resizes(host):
+        pytest.skip("this host resizes the latent before it draws the noise")
+    graph = {**text_model(), "batch": empty("EmptyLatentImage", 128, 64, 3)}
+    graph["latent"] = node("LatentFromBatch", samples=["batch", 0], batch_index=1, length=1)
+    graph["sample"] = ksampler(**text_graphs.CONDITIONED)
+    refuses(host, graph, "KSampler", "128x64 pixels", "512x256", "TiM Empty Latent at 128x64")
+
+
+def test_without_noise_the_size_is_right_too(host, stack):
+    graph = {**text_model(), "latent": empty("EmptyLatentImage", 128, 64)}
+    sampling = {**advanced(add_noise="disable")["inputs"], **text_graphs.CONDITIONED}
+    graph["sample"] = node("KSamplerAdvanced", **sampling)
+    assert run_latent(host, graph).shape == (1, 32, 2, 4)
+    assert "there is nothing to draw from" in host.log
+
+
+def test_video_latent_is_refused(host):
+    video = node("EmptyHunyuanLatentVideo", width=64, height=64, length=5, batch_size=1)
+    refuses(host, {**class_model(), "latent": video, "sample": ksampler()}, "KSampler", "5 dimensions")
+
+
+def test_sizes_far_beyond_the_model_s_own_are_told(host):
+    run_latent(host, {**class_model(width=64, height=64), "sample": ksampler(steps=1)})
+    assert "64x64 pixels are 4 times the area that this model is made for (32x32)" in host.log
+
+
+def test_upscale_latent_is_told(host, stack):
+    """It counts 8 pixels a cell: in front of a sampler, and of the VAE."""
+    graph = {**text_model(width=128, height=128), "sample": ksampler(**text_graphs.CONDITIONED, steps=1)}
+    settings = {"upscale_method": "nearest-exact", "crop": "disabled"}
+    graph["up"] = node("LatentUpscale", samples=["sample", 0], width=64, height=72, **settings)
+    graph["again"] = ksampler(**text_graphs.CONDITIONED, latent_image=["up", 0], steps=1, denoise=0.5)
+    host.run({**graph, **text_graphs.decoded("up")})
+    line = "Upscale Latent counts 8 pixels a cell, this model's cells have 32: what it is set to comes out 4 times"
+    assert host.log.count(line) == 1 and "64x72 as 256x288" in host.log
+    run_latent(host, graph, "again")
+    assert host.log.count(line) == 2

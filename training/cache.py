@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -52,15 +52,37 @@ class Inspections:
         self.index = index
         self.known = read_index(index)
 
+    def version(self, path: Path) -> tuple[str, list[int | str]]:
+        """A file's name, and what changes with it."""
+        return path.relative_to(self.folder).as_posix(), file_version(path)
+
     def __call__(self, path: Path) -> Inspection:
         try:
-            name, version = path.relative_to(self.folder).as_posix(), file_version(path)
+            name, version = self.version(path)
             found = self.known.get(name)
             if found is None or found["version"] != version:
                 found = self.known[name] = {"version": version, **asdict(self.inspect(path))}
         except OSError as error:  # no right to read it, or a failing disk
             return Inspection("", problem=f"cannot be read ({error.strerror})")
         return Inspection(**{key: value for key, value in found.items() if key != "version"})
+
+    def listing(self, paths: Iterable[Path]) -> str:
+        """The same for files of the same names and versions."""
+        digest = hashlib.sha256()
+        for path in paths:
+            try:
+                digest.update(repr(self.version(path)).encode())
+            except OSError:
+                digest.update(path.relative_to(self.folder).as_posix().encode(errors="surrogateescape"))
+        return digest.hexdigest()
+
+    def remember(self, paths: Iterable[Path], found: Iterable[Inspection]) -> None:
+        """Take over what other processes found."""
+        for path, inspection in zip(paths, found, strict=True):
+            with suppress(OSError):
+                name, version = self.version(path)
+                if inspection.digest:
+                    self.known[name] = {"version": version, **asdict(inspection)}
 
     def save(self) -> None:
         """Write the index, whole or not at all."""

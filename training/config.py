@@ -12,7 +12,7 @@ import yaml
 from tim_model import OFFICIAL
 
 from .objectives import ObjectiveSettings
-from .recipe import ConfigError, read_recipe
+from .recipe import PATHS, ConfigError, read_recipe
 from .sections import LORA_GROUPS, Config, ModelConfig, ObjectiveConfig
 from .times import TimeSettings
 
@@ -20,7 +20,7 @@ POSITIVE = (
     "model.patch_size", "model.hidden_size", "model.depth", "model.num_heads", "data.batch_size",
     "data.resolution", "optimizer.lr", "optimizer.clip",
     "optimizer.eps", "optimizer.accumulation", "checkpoint.every", "checkpoint.keep_last", "run.steps", "run.log_every",
-    "run.validate_every", "run.max_nonfinite",
+    "run.validate_every", "run.max_nonfinite", "run.timeout_minutes",
 )  # fmt: skip
 NOT_NEGATIVE = (
     "model.lora_rank", "data.held_out", "data.workers", "optimizer.lr_batch", "optimizer.weight_decay",
@@ -135,6 +135,13 @@ def get(config: Config, key: str) -> object:
     """The value of "section.key"."""
     section, name = key.split(".")
     return getattr(getattr(config, section), name)
+
+
+def common_settings(config: Config) -> dict[str, object]:
+    """By "section.key", what all processes of a run must agree on: everything but places."""
+    sections = {name: keys for name, keys in asdict(config).items() if isinstance(keys, dict)}
+    settings = {f"{name}.{key}": value for name, keys in sections.items() for key, value in keys.items()}
+    return {key: value for key, value in settings.items() if key not in PATHS}
 
 
 def to_yaml(config: Config) -> str:

@@ -18,10 +18,16 @@ from .labels import Classes, KnownClasses, number_classes
 from .layouts import read_layout
 from .ready_made import idx_dataset, latent_dataset
 from .sections import DataConfig
+from .share import ALONE, Share, rank, share_by
 
 
 def open_dataset(
-    config: DataConfig, ratio: int, patch_size: int, index: Path | None = None, known: KnownClasses | None = None
+    config: DataConfig,
+    ratio: int,
+    patch_size: int,
+    index: Path | None = None,
+    known: KnownClasses | None = None,
+    share: Share = ALONE,
 ) -> Dataset:
     """The training data in `config.path`, every file of it checked.
 
@@ -29,6 +35,7 @@ def open_dataset(
         ratio: pixels per latent cell and side.
         index: where to remember the checks of files; None writes nothing.
         known: the classes of the weights that training starts from.
+        share: among the processes with the same index.
 
     Raises:
         ValueError: no data, nothing usable in it, classes that do not fit, or, with `on_problem: stop`, the first
@@ -39,11 +46,11 @@ def open_dataset(
     if layout.name == "idx":
         dataset = idx_dataset(folder, config, known)
     elif layout.name == "latents":
-        inspections = inspect_all(layout.files, Inspections(inspect_latent, folder, index), config.workers)
+        inspections = inspect_all(layout.files, Inspections(inspect_latent, folder, index), config.workers, share)
         dataset = latent_dataset(folder, inspections, config, patch_size, known)
         dataset.dropped.extend((entry.path.relative_to(folder).as_posix(), entry.problem) for entry in layout.entries)
     else:
-        dataset = image_dataset(folder, layout, config, ratio * patch_size, index, known)
+        dataset = image_dataset(folder, layout, config, ratio * patch_size, index, known, share)
     check_samples(dataset, config)
     dropped = dataset.dropped if len(dataset.dropped) > len(dataset.samples) else []
     more = [f"more is dropped than used: {summary(dropped)}"] if dropped else []
@@ -67,14 +74,21 @@ def summary(dropped: list[tuple[str, str]], most: int = 3) -> str:
 
 
 def image_dataset(
-    folder: Path, layout: Layout, config: DataConfig, unit: int, index: Path | None, known: KnownClasses | None
+    folder: Path,
+    layout: Layout,
+    config: DataConfig,
+    unit: int,
+    index: Path | None,
+    known: KnownClasses | None,
+    share: Share,
 ) -> Dataset:
     if config.resolution < unit:
         raise ValueError(f"data.resolution={config.resolution}: expected at least {unit}, the pixels of one token")
     usable = [entry for entry in layout.entries if not entry.problem]
     labels = {entry.label for entry in usable} - {None}
     classes = number_classes(labels, config.class_names, known) if labels else Classes({}, [])
-    inspections = inspect_all([e.path for e in usable], Inspections(inspect_image, folder, index), config.workers)
+    paths = [entry.path for entry in usable]
+    inspections = inspect_all(paths, Inspections(inspect_image, folder, index), config.workers, share)
     samples, dropped = [], []
     for entry in layout.entries:
         name = entry.path.relative_to(folder).as_posix()
@@ -107,11 +121,26 @@ def image_sample(
     return Sample(name, found.digest, bucket, entry.captions, labels.get(entry.label), entry.repeats)
 
 
-def inspect_all(paths: list[Path], inspections: Inspections, workers: int) -> dict[Path, Inspection]:
-    """The inspection of each file, and the index written."""
+def inspect_all(paths: list[Path], inspections: Inspections, workers: int, share: Share) -> dict[Path, Inspection]:
+    """The inspection of each file, and the index written.
+
+    Processes whose files agree in name and version look at a share of them each, and tell each other.
+
+    Args:
+        share: among the processes with the same index; the first of them writes it.
+    """
+    group = share_by(inspections.listing(paths))
+    own = group.of(paths)
+    found: list[Inspection | None] = [None] * len(paths)
     try:
         with ThreadPoolExecutor(max(1, workers)) as pool:
-            results = tqdm(pool.map(inspections, paths), "checking files", len(paths), unit="file", disable=None)
-            return dict(zip(paths, results, strict=True))
+            results = pool.map(inspections, own)
+            results = list(tqdm(results, "checking files", len(own), unit="file", disable=rank() > 0 or None))
+        for k, part in enumerate(group.gather(results)):
+            found[k :: group.world] = part
+        if group.world > 1:
+            inspections.remember(paths, found)
     finally:
-        inspections.save()
+        if share.rank == 0:
+            inspections.save()
+    return dict(zip(paths, found, strict=True))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -18,19 +17,9 @@ from tim_model.text import pad_features
 from .cache import TensorCache, cache_key, hash_model
 from .dataset import Dataset
 from .images import READING
+from .share import Share, rank
 
 ENCODING = 2  # raise it where the same file and model give other latents or features
-
-
-@dataclass(frozen=True)
-class Share:
-    """One process of `world`, which encodes every world-th item; all of them see the same cache."""
-
-    rank: int = 0
-    world: int = 1
-
-    def of(self, items: Iterable) -> list:
-        return list(items)[self.rank :: self.world]
 
 
 class Latents:
@@ -68,7 +57,7 @@ class Latents:
         if not missing:
             return
         vae = load_vae(self.vae, device, self.dtype)
-        for i, mirrored in tqdm(missing, "encoding pictures", unit="picture", disable=None):
+        for i, mirrored in tqdm(missing, "encoding pictures", unit="picture", disable=rank() > 0 or None):
             latent = vae.encode(self.dataset.read(i, mirrored)[None])[0]
             if not latent.isfinite().all():
                 raise ValueError(f"{self.dataset.samples[i].name}: the VAE made NaN or infinite latents of it")
@@ -104,7 +93,7 @@ class TextFeatures:
         if not missing and not lacks_pad:
             return
         encoder = load_text_encoder(self.encoder, device)
-        for caption in tqdm(missing, "encoding captions", unit="caption", disable=None):
+        for caption in tqdm(missing, "encoding captions", unit="caption", disable=rank() > 0 or None):
             self.cache.put(self.key(caption), encoder.encode([caption])[0])
         if lacks_pad:
             self.cache.put(self.key(None), encoder.pad_feature)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from datetime import timedelta
 from functools import partial
 
 import torch
@@ -16,6 +17,7 @@ from tim_model import TiM
 from .config import ConfigError
 from .precision import choose_precision, training_device
 from .sections import RunConfig
+from .share import exchange
 
 PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 
@@ -30,12 +32,15 @@ class Engine:
     def __init__(self, config: RunConfig):
         try:
             from accelerate import Accelerator
-            from accelerate.utils import DistributedType
+            from accelerate.utils import DistributedType, InitProcessGroupKwargs
         except ImportError:
             raise ConfigError("training needs accelerate: pip install -r training/requirements.txt") from None
+        patience = InitProcessGroupKwargs(timeout=timedelta(minutes=config.timeout_minutes))
         try:
             self.precision = choose_precision(config.precision, training_device(config.cpu))
-            self.accelerator = Accelerator(mixed_precision=PRECISIONS[self.precision], cpu=config.cpu)
+            self.accelerator = Accelerator(
+                mixed_precision=PRECISIONS[self.precision], cpu=config.cpu, kwargs_handlers=[patience]
+            )
         except ValueError as error:
             raise ConfigError(f"run.precision={config.precision}: {error}") from None
         if self.accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
@@ -56,6 +61,7 @@ class Engine:
         return self.accelerator.scaler is not None
 
     def prepare(self, net: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, torch.optim.Optimizer]:
+        self.wait()  # all have come this far, or all end: from here on networks talk to each other
         return self.accelerator.prepare(net, optimizer)
 
     def autocast(self) -> AbstractContextManager:
@@ -82,11 +88,16 @@ class Engine:
         return flag if self.world == 1 else self.sum([flag])[0] > 0
 
     def wait(self) -> None:
-        self.accelerator.wait_for_everyone()
+        """Until all processes have come this far; an error where one of them has failed (see `together`)."""
+        exchange(None)
 
     def close(self) -> None:
-        """Part from the other processes, after all have come this far."""
+        """Part from the other processes, after all have come this far.
+
+        Networks that `prepare` wrapped must be gone, lest their end wait for a group whose end waits for them.
+        """
         self.wait()
+        self.accelerator.free_memory()
         self.accelerator.end_training()
 
     def scaler_state(self) -> dict | None:

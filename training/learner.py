@@ -45,6 +45,11 @@ class Learner:
         """In which the average draws: with LoRA in the precision of its frozen weights, else in float32."""
         return self.engine.autocast() if self.config.model.trains_lora else nullcontext()
 
+    def close(self) -> None:
+        """Part from the other processes, after all have come this far."""
+        self.wrapped = self.net
+        self.engine.close()
+
     # ------------------------------------------------------------------ one step
 
     def advance(self, batch: Batch, step: int, meter: Meter) -> tuple[float, float]:

@@ -12,15 +12,15 @@ from tqdm import tqdm
 from tim_model import TiM
 from tim_model.files import CheckpointError
 
-from .config import ConfigError, to_yaml
+from .config import ConfigError, common_settings, to_yaml
 from .data import Batch
-from .encode import Share
 from .engine import Engine
 from .export import find_state
 from .learner import Learner
 from .reporter import Reporter
 from .sections import Config
 from .setup import build_parts
+from .share import Share, check_same, share_of_folder, together
 from .signals import StopSignals
 from .state import States, read_state
 
@@ -39,19 +39,30 @@ class Run:
         self.engine = Engine(config.run)
         self.folder = Path(config.run.folder)
         self.states = States(self.folder / "states", config.checkpoint.keep_last, config.checkpoint.keep_every)
-        state = self.state_to_resume()
-        self.parts = build_parts(config, state=state)
         self.share = Share(self.engine.rank, self.engine.world)
-        self.parts.data.encode(config.sampling.prompts, self.engine.device, self.share)
-        self.engine.wait()
-        self.learner = Learner(config, self.parts, self.engine)
         self.step, self.seconds, self.failures = 0, 0.0, 0
+        with together():
+            self.prepare()
+        self.stop = StopSignals()
+
+    def prepare(self) -> None:
+        """All that comes before the first step, but for what is written into the run folder."""
+        config = self.config
+        settings = {**common_settings(config), "precision": self.engine.precision}
+        check_same(settings, "start all of them with the same recipe and overrides")
+        state = self.state_to_resume()
+        cache = share_of_folder(Path(config.data.cache))
+        self.parts = build_parts(config, state=state, share=cache)
+        check_same(self.parts.sources(), "copy the same files to all machines, or put them on a disk that all see")
+        self.parts.data.encode(config.sampling.prompts, self.engine.device, cache)
+        self.learner = Learner(config, self.parts, self.engine)
         if state is not None:
             self.load_state(state)
         elif config.model.trains_lora and not config.model.checkpoint:
             raise ConfigError("model.checkpoint: is not set, expected the model that the LoRA is for, not a fresh one")
+        place = f"put run.folder={self.folder} on a disk that all machines see, or copy the newest state to all of them"
+        check_same({"step": self.step}, place)
         self.reporter = Reporter(config, self.engine, self.parts, self.learner)
-        self.stop = StopSignals()
 
     @property
     def net(self) -> TiM:
@@ -62,8 +73,9 @@ class Run:
 
     def train(self) -> int:
         """Train to the last step; returns the exit status."""
-        if self.engine.is_main:
-            self.begin()
+        with together():
+            if self.engine.is_main:
+                self.begin()
         self.stop.listen()
         last = self.config.run.steps
         mark = time.perf_counter()
@@ -86,14 +98,24 @@ class Run:
         self.reporter.begin(self.step)
 
     def batches(self) -> Iterator[Batch]:
-        """The batches of all steps to come; where one cannot be read, the steps before it are saved."""
+        """The batches of all steps to come; where a process cannot read one, the steps before it are saved."""
         start = self.step
-        try:
-            yield from self.parts.data.batches(start, self.config.run.steps, self.share)
-        except (OSError, ValueError):
-            if self.step > start and not self.failures:
-                self.save()
-            raise
+        batches = self.parts.data.batches(start, self.config.run.steps, self.share)
+        while True:
+            batch, problem = None, None
+            try:
+                batch = next(batches, None)
+            except (OSError, ValueError) as error:
+                problem = error
+            if self.engine.any(problem is not None):
+                if self.step > start and not self.failures:
+                    self.save()
+                with together():
+                    if problem is not None:
+                        raise problem
+            if batch is None:
+                return
+            yield batch
 
     def advance(self, batch: Batch) -> None:
         """One optimizer step; too many in a row without a finite gradient end the run."""
@@ -137,15 +159,16 @@ class Run:
                 self.reporter.write_weights(path)
                 if cut := self.reporter.budget.closing(self.step, self.seconds):
                     print(cut)
-        self.engine.close()
+        self.learner.close()
         return INTERRUPTED if stopped else 0
 
     # ------------------------------------------------------------------ state
 
     def save(self) -> Path:
         """Write the state, by the main process alone."""
-        if self.engine.is_main:
-            self.states.save(self.state())
+        with together():
+            if self.engine.is_main:
+                self.states.save(self.state())
         return self.states.path(self.step)
 
     def state(self) -> dict:

@@ -56,7 +56,9 @@ class DataConfig:
     mirror: bool = False  # add a mirrored copy of every sample
     dropout: float = 0.1  # share of samples without caption or class, which guidance relies on
     held_out: int = 0  # samples kept for the held-out loss
-    class_names: list[str] = field(default_factory=list)  # in the order of the labels; folders of these names are classes
+    class_names: list[str] = field(
+        default_factory=list
+    )  # in the order of the labels; folders of these names are classes
     on_problem: Literal["skip", "stop"] = "skip"  # what to do about files that cannot be used
     cache: str = "runs/cache"  # latents, text features and checks of files
     workers: int = 2  # threads that read ahead; 0 reads in the loop itself
@@ -143,6 +145,7 @@ class RunConfig:
     # of autocast, weights are float32; auto takes bf16 where the device computes it natively, else fp32
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     cpu: bool = False
+    timeout_minutes: float = 30.0  # how long processes wait for one of them, which saves or is still encoding
     gradient_checkpointing: bool = False
     compile: bool = False
     log_every: int = 10

@@ -27,6 +27,7 @@ from .lora import configured_lora
 from .precision import training_device
 from .repa import ImageEncoder
 from .sections import Config, ModelConfig
+from .share import ALONE, Share
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,15 @@ class Parts:
         """In the order of the labels; [] where nobody knows them."""
         return self.dataset.class_names
 
+    def sources(self) -> dict[str, str]:
+        """By setting, what the run's samples and their features depend on; the same in all of its processes."""
+        latents, text = self.data.latents, self.data.text
+        return {
+            "data.path": f"{len(self.dataset.samples)} samples {self.dataset.digest()[:12]}",
+            **({"model.vae": latents.model_hash[:12]} if latents.vae else {}),
+            **({"model.text_encoder": text.model_hash[:12]} if text else {}),
+        }
+
     def metadata(self, config: Config) -> dict[str, str]:
         """What the files of weights say about where they come from."""
         known = LATENT_SPACES.get(self.space.channels) == self.space
@@ -58,12 +68,13 @@ class Parts:
         }
 
 
-def build_parts(config: Config, write: bool = True, state: dict | None = None) -> Parts:
+def build_parts(config: Config, write: bool = True, state: dict | None = None, share: Share = ALONE) -> Parts:
     """Read and check everything that the run is made of.
 
     Args:
         write: whether the checks of files are remembered on disk.
         state: of the run that this one goes on from, whose classes keep their numbers.
+        share: among the processes with the same `data.cache`.
 
     Raises:
         ValueError: something missing or contradictory, in one line.
@@ -73,7 +84,7 @@ def build_parts(config: Config, write: bool = True, state: dict | None = None) -
     index = index_path(config.data.cache, config.data.path) if write else None
     patch_size = base_params(config, checkpoint).patch_size
     known = known_classes(checkpoint, state)
-    dataset = open_dataset(config.data, vae.ratio if vae else 1, patch_size, index, known)
+    dataset = open_dataset(config.data, vae.ratio if vae else 1, patch_size, index, known, share)
     check_condition(config, dataset)
     space = data_space(dataset, vae, checkpoint)
     params = network_params(config, checkpoint, dataset, space)

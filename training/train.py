@@ -19,6 +19,7 @@ from .precision import describe_precision, training_device
 from .run import INTERRUPTED, Run
 from .sections import Config
 from .setup import build_parts, describe
+from .share import joined, rank
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -39,10 +40,22 @@ def main(argv: list[str] | None = None) -> int:
         return INTERRUPTED
     except torch.OutOfMemoryError as error:
         advice = "raise optimizer.accumulation, or set run.gradient_checkpointing=true; the same command goes on"
-        print(f"error: {one_line(error)}; {advice}", file=sys.stderr)
+        print(f"error: {place()}{one_line(error)}; {advice}", file=sys.stderr)
     except (ValueError, OSError, RuntimeError, ImportError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {place()}{' '.join(str(error).split())}{peers(error)}", file=sys.stderr)
     return 1
+
+
+def place() -> str:
+    """Which of several processes speaks, where it is not the first, that speaks for all."""
+    return f"rank {rank()}: " if rank() else ""
+
+
+def peers(error: Exception) -> str:
+    """What a process may not know of the others when it fails while they talk to each other."""
+    if not joined() or not isinstance(error, RuntimeError):
+        return ""
+    return "; where another process has ended, its own line says why, or it was killed; the same command goes on"
 
 
 def dry_run(config: Config) -> None:

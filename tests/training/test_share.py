@@ -1,0 +1,118 @@
+"""Several processes: they share the work before the first step, agree on what they train on, and end together."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch.distributed as dist
+
+from training import datasets
+from training.share import Share, exchange, share_by, share_of_folder, together
+from training.train import main
+
+from .ranks import errors, run_ranks, train_ranks
+from .tiny import last_state, train, write_classes, write_picture, write_recipe
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    return write_classes(tmp_path_factory.mktemp("data"))
+
+
+def check(folder: str, failing: int) -> int:
+    dist.init_process_group("gloo")
+    share = share_of_folder(Path(folder))
+    print("share", share.rank, share.world, share.of(range(7)), share.gather(10 * dist.get_rank()))
+    with together():
+        if dist.get_rank() == failing:
+            raise ValueError("first\nsecond")
+        exchange("waiting")
+    return 0
+
+
+def test_one_process_needs_no_others(tmp_path):
+    assert exchange("a") == ["a"]
+    assert share_of_folder(tmp_path / "none") == Share()
+    assert not (tmp_path / "none").exists()
+    assert share_by("key").gather("b") == ["b"]
+    with pytest.raises(ValueError, match="as it is"), together():
+        raise ValueError("as it is")
+
+
+@pytest.mark.parametrize("failing", [0, 2])
+def test_shares_of_a_folder_and_one_error(tmp_path, failing):
+    """The first two processes see one folder, the third another; what fails in one ends all, and the first says it."""
+    folders = [tmp_path / "a", tmp_path / "a", tmp_path / "b"]
+    results = run_ranks(check, [(str(folder), failing) for folder in folders])
+    lines = [[line for line in output.splitlines() if line.startswith("share ")] for _, output in results]
+    assert lines[0] == ["share 0 2 [0, 2, 4, 6] [0, 10]"]
+    assert lines[1] == ["share 1 2 [1, 3, 5] [0, 10]"]
+    assert lines[2] == ["share 0 1 [0, 1, 2, 3, 4, 5, 6] [20]"]
+    assert [status for status, _ in results] == [99, 1, 1]
+    assert ["ValueError: first", "", "PeerError: rank 2: first"][failing] in results[0][1]
+    assert not any("Traceback" in output for _, output in results[1:])
+    assert list(tmp_path.rglob("*.tmp")) == []
+
+
+def train_and_count(*arguments: str) -> int:
+    """The training command, which names each file that it checks."""
+    inspect = datasets.inspect_image
+
+    def counting(path: Path):
+        print("inspects", path.parent.name, path.name)
+        return inspect(path)
+
+    datasets.inspect_image = counting
+    return main(list(arguments))
+
+
+@pytest.mark.parametrize("caches", [("cache", "cache", "cache"), ("cache", "own", "own")], ids=["shared", "own"])
+def test_each_file_is_checked_once(data, tmp_path, caches):
+    """In shares, wherever the processes remember it; afterwards each cache remembers all files."""
+    recipe = write_recipe(tmp_path, data)
+    commands = [(str(recipe), "run.steps=1", f"data.cache={tmp_path / cache}") for cache in caches]
+    results = run_ranks(train_and_count, commands)
+    assert [status for status, _ in results] == [0, 0, 0], results
+    own = [{line for line in output.splitlines() if line.startswith("inspects ")} for _, output in results]
+    assert [len(lines) for lines in own] == [6, 5, 5]
+    assert len(set.union(*own)) == 16
+    for cache in set(caches):
+        (index,) = (tmp_path / cache).rglob("files.json")
+        assert len(json.loads(index.read_text())) == 16
+    assert not any("inspects" in output for _, output in run_ranks(train_and_count, commands))
+
+
+def test_machines_with_other_data(data, tmp_path):
+    other = write_classes(tmp_path / "other")
+    write_picture(other / "dog" / "new.png", seed=9)
+    results = train_ranks(write_recipe(tmp_path, data), [], [f"data.path={other}"], [])
+    (line,) = errors(results)
+    assert line.startswith("error: rank 1 has data.path 17 samples ") and ", rank 0 16 samples " in line
+    assert "copy the same files to all machines" in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_machines_with_other_states(data, tmp_path):
+    recipe = write_recipe(tmp_path, data)
+    assert train(recipe, "run.steps=2", f"run.folder={tmp_path / 'ahead'}") == 0
+    results = train_ranks(recipe, [f"run.folder={tmp_path / 'ahead'}"], [])
+    (line,) = errors(results)
+    assert "rank 1 has step 0, rank 0 2: expected the same" in line and "run.folder=" in line
+
+
+def test_machines_with_other_settings(data, tmp_path):
+    (line,) = errors(train_ranks(write_recipe(tmp_path, data), [], ["optimizer.lr=0.5"]))
+    assert "rank 1 has optimizer.lr 0.5, rank 0 0.001: expected the same in all processes" in line
+
+
+def test_folders_of_their_own(data, tmp_path):
+    """Machines that share no disk: each has its data, and the first one alone writes the run."""
+    copy = write_classes(tmp_path / "copy")
+    recipe = write_recipe(tmp_path, data)
+    own = [f"data.path={copy}", f"data.cache={tmp_path / 'own'}", f"run.folder={tmp_path / 'elsewhere'}"]
+    results = train_ranks(recipe, ["run.steps=2"], ["run.steps=2", *own])
+    assert [status for status, _ in results] == [0, 0], results
+    assert last_state(tmp_path / "run")["step"] == 2
+    assert not (tmp_path / "elsewhere").exists()

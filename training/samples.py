@@ -88,11 +88,10 @@ def make_sheet(parts: Parts, config: Config) -> Sheet | None:
 
 
 def sheet_labels(wanted: Sequence[str], parts: Parts) -> Tensor:
-    """The classes of a sheet: those of the config, else the first ten."""
-    count = parts.params.num_classes
+    """The classes of a sheet: those of the config, else the first ten of the data."""
     if not wanted:
-        return torch.arange(min(10, count))
-    return torch.tensor([label_index(name, count, parts.class_names) for name in wanted])
+        return torch.tensor(sorted({sample.label for sample in parts.dataset.samples})[:10])
+    return torch.tensor([label_index(name, parts.params.num_classes, parts.class_names) for name in wanted])
 
 
 def sheet_size(wanted: Sequence[int], parts: Parts) -> tuple[int, int]:

@@ -56,9 +56,7 @@ class DataConfig:
     mirror: bool = False  # add a mirrored copy of every sample
     dropout: float = 0.1  # share of samples without caption or class, which guidance relies on
     held_out: int = 0  # samples kept for the held-out loss
-    class_names: list[str] = field(
-        default_factory=list
-    )  # in the order of the labels; folders of these names are classes
+    class_names: list[str] = field(default_factory=list)  # in the order of the labels; makes folders classes
     on_problem: Literal["skip", "stop"] = "skip"  # what to do about files that cannot be used
     cache: str = "runs/cache"  # latents, text features and checks of files
     workers: int = 2  # threads that read ahead; 0 reads in the loop itself
@@ -118,7 +116,7 @@ class SamplingConfig:
 
     every: int = 1000  # steps; 0 for none
     prompts: list[str] = field(default_factory=list)  # of a text model
-    classes: list[str] = field(default_factory=list)  # numbers or names; the first ten where there are none
+    classes: list[str] = field(default_factory=list)  # numbers or names; the first ten of the data where there are none
     steps: list[int] = field(default_factory=lambda: [1, 4, 16])
     cfg: float = 1.0
     seed: int = 0

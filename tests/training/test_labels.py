@@ -10,7 +10,10 @@ from tests.tim_model.gemma import write_gemma
 from tim_model.checkpoint import read_checkpoint, save_checkpoint
 from tim_model.net import TiM
 from tim_model.params import TiMParams
+from training.config import load_config
 from training.labels import Classes, KnownClasses, number_classes
+from training.samples import make_sheet
+from training.setup import build_parts
 
 from .refusal import error_of
 from .tiny import last_state, train, write_classes, write_picture, write_recipe
@@ -101,6 +104,13 @@ def test_fine_tuning_keeps_the_checkpoints_classes(tmp_path):
     assert "classes: 8 bag: 1, 9 ankle boot: 1" in (tmp_path / "run" / "data.txt").read_text()
     assert read_checkpoint(tmp_path / "run" / "model-ema.safetensors").class_names == NAMES
     assert train(recipe, f"model.checkpoint={weights}", "run.steps=2") == 0  # goes on from its state
+
+
+def test_sheet_shows_the_classes_of_the_data(tmp_path):
+    for i in (2, 8, 9):
+        write_picture(tmp_path / "data" / str(i) / "0.png", seed=i)
+    config = load_config(write_recipe(tmp_path, tmp_path / "data"), ["sampling.every=1"])
+    assert make_sheet(build_parts(config, write=False), config).context.tolist() == [2, 8, 9]
 
 
 def test_fine_tuning_on_unknown_classes(tmp_path, capsys):

@@ -16,16 +16,19 @@ from ..tim_model.text import build_text_model, compute_pad_feature, encode_token
 from ..tim_model.text_files import TextEncoderFiles, packed_files, read_text_encoder_files
 from ..tim_model.tokenizer import TiMTokenizer
 from .conditions import PAD_FEATURE
+from .notices import tell
 
 
 class HostTokenizer:
-    """The tokenizer as the host calls it. Weights stay 1: TiM reads "(word:1.2)" as it is written."""
+    """The tokenizer as the host calls it. Weights stay 1: Gemma reads "(word:1.2)" as it is written."""
 
     def __init__(self, files: TextEncoderFiles, embedding_directory=None, tokenizer_data=None):
         self.tokenizer: TiMTokenizer = files.tokenizer
         self.packed = packed_files(files)
 
     def tokenize_with_weights(self, text: str, return_word_ids: bool = False, **ignored) -> dict[str, list]:
+        if notice := self.tokenizer.unknown_notice(text):
+            tell(notice)
         tail = (0,) if return_word_ids else ()
         return {"gemma3": [[(token, 1.0, *tail) for token in self.tokenizer.tokenize(text)]]}
 

@@ -32,13 +32,31 @@ VAES = (
 )
 
 
-def present(folder: str, name: str, source: str) -> bool | str:
+def file_names(kind: str) -> list[str]:
+    """Files of a kind of model, and behind them checkpoints, since Save Checkpoint writes all kinds into one file."""
+    return list(dict.fromkeys(folder_paths.get_filename_list(kind) + folder_paths.get_filename_list("checkpoints")))
+
+
+def find(kind: str, name: str) -> str | None:
+    """The path of a file that `file_names` lists, whichever system's separators its name has."""
+    candidates = ((folder, n) for folder in (kind, "checkpoints") for n in (name, name.replace("\\", "/")))
+    return next(filter(None, (folder_paths.get_full_path(folder, n) for folder, n in candidates)), None)
+
+
+def present(kind: str, name: str, source: str) -> bool | str:
     """True if the host finds the file, else what to tell its user: file, folder and published source."""
-    if folder_paths.get_full_path(folder, name):
+    if find(kind, name):
         return True
-    paths = folder_paths.get_folder_paths(folder)  # the host's own come first, older names before newer ones
-    path = next((path for path in paths if Path(path).name == folder), paths[0])
+    paths = folder_paths.get_folder_paths(kind)  # the host's own come first, older names before newer ones
+    path = next((path for path in paths if Path(path).name == kind), paths[0])
     return f"{name} is not in {path}, expected there; published in {source}"
+
+
+def path_of(kind: str, name: str, source: str) -> str:
+    """The path of a file; ValueError, as from `present`, where it is gone."""
+    if path := find(kind, name):
+        return path
+    raise ValueError(present(kind, name, source))
 
 
 class TiMModelLoader(io.ComfyNode):
@@ -52,7 +70,7 @@ class TiMModelLoader(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "model_name",
-                    options=folder_paths.get_filename_list("diffusion_models"),
+                    options=file_names("diffusion_models"),
                     tooltip="TiM checkpoint in models/diffusion_models, or a demo that ships with this pack: "
                     ".safetensors, or .bin as published. The architecture is read from its shapes.",
                 ),
@@ -72,7 +90,7 @@ class TiMModelLoader(io.ComfyNode):
 
     @classmethod
     def execute(cls, model_name: str, weight_dtype: str) -> io.NodeOutput:
-        path = folder_paths.get_full_path_or_raise("diffusion_models", model_name)
+        path = path_of("diffusion_models", model_name, PUBLISHED)
         if weight_dtype not in WEIGHT_DTYPES:  # hosts with `validate_inputs` may leave the check to us
             raise ValueError(f"weight_dtype {weight_dtype!r}: expected one of {', '.join(WEIGHT_DTYPES)}")
         return io.NodeOutput(load_model(path, WEIGHT_DTYPES[weight_dtype]))
@@ -89,7 +107,7 @@ class TiMTextEncoderLoader(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "text_encoder_name",
-                    options=folder_paths.get_filename_list("text_encoders"),
+                    options=file_names("text_encoders"),
                     tooltip="model.safetensors of google/gemma-3-1b-it, in a folder of models/text_encoders together "
                     "with its config.json and tokenizer.json, or one file with all of them (python -m tim_model "
                     "convert), such as the demo that ships with this pack.",
@@ -104,7 +122,7 @@ class TiMTextEncoderLoader(io.ComfyNode):
 
     @classmethod
     def execute(cls, text_encoder_name: str) -> io.NodeOutput:
-        return io.NodeOutput(load_clip(folder_paths.get_full_path_or_raise("text_encoders", text_encoder_name)))
+        return io.NodeOutput(load_clip(path_of("text_encoders", text_encoder_name, TEXT_ENCODERS)))
 
 
 class TiMVAELoader(io.ComfyNode):
@@ -118,7 +136,7 @@ class TiMVAELoader(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "vae_name",
-                    options=folder_paths.get_filename_list("vae"),
+                    options=file_names("vae"),
                     tooltip="diffusion_pytorch_model.safetensors of mit-han-lab/dc-ae-f32c32-sana-1.1-diffusers in "
                     "models/vae, or any DC-AE in the layout of diffusers, such as the demo that ships with this pack. "
                     "SD-VAE files go into the stock Load VAE.",
@@ -133,4 +151,4 @@ class TiMVAELoader(io.ComfyNode):
 
     @classmethod
     def execute(cls, vae_name: str) -> io.NodeOutput:
-        return io.NodeOutput(load_vae(folder_paths.get_full_path_or_raise("vae", vae_name)))
+        return io.NodeOutput(load_vae(path_of("vae", vae_name, VAES)))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 
 from comfy_execution.utils import ExecutionContext, get_executing_context
-from server import PromptServer
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +26,8 @@ class Notices:
         self.lines.append(line)
         logger.warning(line)
         if node is not None:
+            from server import PromptServer  # a server runs wherever a node does
+
             PromptServer.instance.send_progress_text("\n".join(self.lines), node.node_id)
 
 

@@ -59,12 +59,24 @@ class TiMVAE(comfy.sd.VAE):
         tell_pixel_nodes(self.upscale_ratio)
         return super().decode_tiled(*args, **kwargs)
 
+    def vae_encode_crop_pixels(self, pixels: Tensor) -> Tensor:
+        """Pixels (B,H,W,3) cut to whole cells; ValueError for less than one."""
+        check_picture(pixels, self.downscale_ratio)
+        return super().vae_encode_crop_pixels(pixels)
+
     def decode_tiled_(self, samples: Tensor, tile_x: int | None = None, tile_y: int | None = None, overlap=None):
         tile, wide = TILE // self.upscale_ratio, OVERLAP // self.upscale_ratio
         return super().decode_tiled_(samples, tile_x or tile, tile_y or tile, wide if overlap is None else overlap)
 
     def encode_tiled_(self, pixel_samples: Tensor, tile_x: int = TILE, tile_y: int = TILE, overlap: int = OVERLAP):
         return super().encode_tiled_(pixel_samples, tile_x, tile_y, overlap)
+
+
+def check_picture(images: Tensor, ratio: int) -> None:
+    """Raise ValueError for an IMAGE (B,H,W,C) that is smaller than one cell of a VAE."""
+    height, width = images.shape[1:3]
+    if min(height, width) < ratio:
+        raise ValueError(f"image of {width}x{height} pixels: this VAE expects {ratio}x{ratio} or more")
 
 
 def load_vae(path: str | os.PathLike) -> TiMVAE:

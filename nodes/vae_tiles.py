@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..tim_model.tiles import OVERLAP, Progress, in_vae_tiles
 from .model import tim_model_of
+from .vae import check_picture
 
 TILE_TOOLTIP = (
     "Side of the tiles in pixels: 0 takes as few as free memory allows, one of the whole picture if it fits. Below "
@@ -87,10 +88,7 @@ def encode_in_tiles(
     """
     check_tiles(vae, tile, overlap)
     ratio = vae.spacial_compression_encode()
-    if min(images.shape[1:3]) < ratio:
-        raise ValueError(
-            f"image of {images.shape[2]}x{images.shape[1]} pixels: this VAE expects {ratio}x{ratio} or more"
-        )
+    check_picture(images, ratio)
     pixels = vae.vae_encode_crop_pixels(images[..., :3]).movedim(-1, 1)
     memory = [vae.memory_used_encode(shape, vae.vae_dtype) for shape in (pixels.shape, (1, 3, ratio, ratio))]
     strict = without_fallback(vae)

@@ -16,17 +16,20 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from .errors import CheckpointError, abbreviated, naming, one_line
-from .state_dicts import dequantize, strip_prefix, unwrap
+from .state_dicts import dequantize, part, strip_prefix, unwrap
 
 SAFETENSORS = (".safetensors", ".sft")
 PICKLED = (".bin", ".pt", ".pth", ".ckpt")
 ZIP, PICKLE = b"PK\x03\x04", b"\x80"  # how files of torch.save begin: its zip format, and the older plain pickle
 
 
-def read_state_dict(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read_state_dict(path: str | os.PathLike, kind: str = "network") -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors of a file by their released names, and its metadata ({} for pickles).
 
     Prefixes are removed, and 8-bit weights with scales become the bfloat16 that they stand for.
+
+    Args:
+        kind: of the model that is read from a file of several, a name in `PARTS`.
 
     Raises:
         CheckpointError: no such file, a folder, empty, truncated, an unknown format, or a pickle with anything but
@@ -46,7 +49,7 @@ def read_state_dict(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[st
             state_dict, metadata = read_pickle(path), {}
         else:
             raise CheckpointError(f"has the ending {path.suffix!r}, expected .safetensors or {', '.join(PICKLED)}")
-        return dequantize(strip_prefix(state_dict)), metadata
+        return dequantize(strip_prefix(part(state_dict, kind))), metadata
 
 
 def read_names(path: str | os.PathLike) -> list[str]:

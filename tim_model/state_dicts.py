@@ -14,6 +14,12 @@ log = logging.getLogger(__name__)
 
 # Put in front of every name by training wrappers, by torch.compile and by ComfyUI's own saving.
 PREFIXES = ("model.diffusion_model.", "diffusion_model.", "module.", "_orig_mod.", "net.")
+# Of the models in one file, as ComfyUI's Save Checkpoint writes it.
+PARTS = {
+    "network": ("model.diffusion_model.",),
+    "text encoder": ("cond_stage_model.", "text_encoders.", "conditioner."),
+    "VAE": ("first_stage_model.", "vae."),
+}
 # Where training programs keep weights in a pickled dictionary, the one to sample from first.
 CONTAINERS = ("ema", "ema_state_dict", "state_dict", "model", "module", "net")
 EXPECTED = "expected a flat state dict of names and tensors"
@@ -50,6 +56,30 @@ def strip_prefix(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
         if state_dict and all(name.startswith(prefix) for name in state_dict):
             return strip_prefix({name.removeprefix(prefix): value for name, value in state_dict.items()})
     return state_dict
+
+
+def part(state_dict: dict[str, Tensor], kind: str) -> dict[str, Tensor]:
+    """The tensors of one kind of model in a file of several, without their prefix; other files stay as they are.
+
+    Args:
+        kind: a name in `PARTS`.
+
+    Raises:
+        CheckpointError: a file of other kinds alone.
+    """
+    prefixes = {prefix: name for name, group in PARTS.items() for prefix in group}
+    if not state_dict or not all(name.startswith(tuple(prefixes)) for name in state_dict):
+        return state_dict
+    own = {
+        name.removeprefix(prefix): value
+        for name, value in state_dict.items()
+        for prefix in PARTS[kind]
+        if name.startswith(prefix)
+    }
+    if not own:
+        found = sorted({name for prefix, name in prefixes.items() if any(n.startswith(prefix) for n in state_dict)})
+        raise CheckpointError(f"holds a {' and a '.join(found)}, expected a {kind}: choose the file that has one")
+    return own
 
 
 def dequantize(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:

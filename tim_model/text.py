@@ -9,6 +9,7 @@ padding (attention is causal), so they are encoded alone here and padded afterwa
 from __future__ import annotations
 
 import copy
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -19,6 +20,8 @@ from torch import Tensor, nn
 from .files import CheckpointError, check_layout, naming, one_line
 from .text_files import read_text_encoder_files, write_text_encoder
 from .tokenizer import TiMTokenizer
+
+logger = logging.getLogger(__name__)
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
@@ -55,6 +58,9 @@ class TextEncoder:
         """
         if isinstance(prompts, str):
             raise TypeError(f"prompts is the text {prompts[:60]!r}, expected a list of texts")
+        for notice in dict.fromkeys(map(self.tokenizer.unknown_notice, prompts)):
+            if notice:
+                logger.warning(notice)
         return [encode_tokens(self.model, self.tokenizer.tokenize(prompt)) for prompt in prompts]
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .errors import CheckpointError, naming, parse_json
 from .files import SAFETENSORS, read_safetensors, write_safetensors
-from .state_dicts import dequantize
+from .state_dicts import dequantize, part
 from .tokenizer import VOCABULARIES, TiMTokenizer
 
 SOURCE = "the files of google/gemma-3-1b-it on Hugging Face, where its license must be accepted first"
@@ -65,7 +65,7 @@ def read_folder(folder: Path) -> TextEncoderFiles:
 
 
 def read_file(path: Path) -> TextEncoderFiles:
-    tensors, _ = read_safetensors(path)
+    tensors = part(read_safetensors(path)[0], "text encoder")
     packed = {name: tensors.pop(tensor_name(name)).numpy().tobytes() for name in PACKED if tensor_name(name) in tensors}
     for name in TOKENIZERS:
         if name in packed:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import re
+from difflib import get_close_matches
 
-from .files import CheckpointError, one_line
+from .errors import CheckpointError, abbreviated, one_line
 
 MAX_TOKENS = 256  # of a caption, <bos> included
+MAX_SHOWN = 80  # words in a notice
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +60,8 @@ class TiMTokenizer:
     def tokenize(self, caption: str) -> list[int]:
         """Ids of the escaped caption, <bos> first, at most `MAX_TOKENS`; more are cut with a warning.
 
+        Words that a vocabulary of whole words lacks are left out, see `unknown_words`.
+
         Raises:
             ValueError: a literal token such as <image_soft_token> that the encoder has no embedding for.
         """
@@ -73,6 +77,26 @@ class TiMTokenizer:
                 len(ids), MAX_TOKENS, len(ids) - MAX_TOKENS, caption[:60],
             )  # fmt: skip
         return ids[:MAX_TOKENS]
+
+    def unknown_words(self, caption: str) -> list[str]:
+        """The words of a caption that are left out because the encoder does not know them, each once.
+
+        Only a small encoder with a vocabulary of whole words has some: Gemma's own writes any text in pieces.
+        """
+        return list(dict.fromkeys(self.vocabulary.unknown_words(caption)))
+
+    def unknown_notice(self, caption: str) -> str:
+        """One line for the user on `unknown_words`, "" where there are none."""
+        unknown = self.unknown_words(caption)
+        if not unknown:
+            return ""
+        known = sorted(self.vocabulary.words())
+        near = dict.fromkeys(close for word in unknown for close in get_close_matches(word, known, 1))
+        hint = f"did you mean {', '.join(near)}? " if near else ""
+        return (
+            f"the text encoder does not know and leaves out: {', '.join(unknown)}; {hint}"
+            f"it knows {len(known)} words: {abbreviated(known, MAX_SHOWN)}"
+        )
 
     def decode(self, ids: list[int]) -> str:
         """The escaped caption that ids stand for, without control tokens such as <bos>."""
@@ -92,13 +116,27 @@ class JsonVocabulary:
         self.tokenizer.no_truncation()  # a file saved after training may carry both
         self.tokenizer.no_padding()
         self.size = self.tokenizer.get_vocab_size()
+        whole_words = type(self.tokenizer.model).__name__ == "WordLevel"
+        self.left_out = self.tokenizer.token_to_id(self.tokenizer.model.unk_token) if whole_words else None
 
     def id_of(self, token: str) -> int | None:
         return self.tokenizer.token_to_id(token)
 
     def encode(self, text: str) -> list[int]:
         """Ids of the text alone: the file's own post-processor, which may add <bos>, stays out of it."""
-        return self.tokenizer.encode(text, add_special_tokens=False).ids
+        ids = self.tokenizer.encode(text, add_special_tokens=False).ids
+        return ids if self.left_out is None else [i for i in ids if i != self.left_out]
+
+    def unknown_words(self, text: str) -> list[str]:
+        if self.left_out is None:
+            return []
+        normalized = self.tokenizer.normalizer.normalize_str(text) if self.tokenizer.normalizer else text
+        words = [word for word, _ in self.tokenizer.pre_tokenizer.pre_tokenize_str(normalized)]
+        return [word for word in words if self.tokenizer.token_to_id(word) is None]
+
+    def words(self) -> list[str]:
+        special = {token.content for token in self.tokenizer.get_added_tokens_decoder().values()}
+        return [word for word in self.tokenizer.get_vocab() if word not in special]
 
     def decode(self, ids: list[int]) -> str:
         return self.tokenizer.decode(ids)
@@ -138,6 +176,12 @@ class SentencePieceVocabulary:
         for part in self.splitter.split(text):
             ids += [self.special[part]] if part in self.special else self.processor.encode(part)
         return ids
+
+    def unknown_words(self, text: str) -> list[str]:
+        return []
+
+    def words(self) -> list[str]:
+        return []
 
     def decode(self, ids: list[int]) -> str:
         return self.processor.decode(ids)

@@ -154,7 +154,7 @@ def read_vae(path: str | os.PathLike) -> VAEFile:
         if path.is_dir() and not file.is_file():
             found = abbreviated(sorted(entry.name for entry in path.iterdir())) or "nothing"
             raise CheckpointError(f"{path}: the folder holds {found}, expected {WEIGHTS} and config.json")
-        state_dict, metadata = read_state_dict(file)
+        state_dict, metadata = read_state_dict(file, "VAE")
         with naming(file):
             state_dict = modern_names(state_dict)
             shapes = {name: tuple(value.shape) for name, value in state_dict.items()}

@@ -5,24 +5,33 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
+from itertools import product
 
 import numpy as np
 
 Size = tuple[int, int]  # (width, height) in pixels
+Number = float | np.ndarray
+RARE = 16  # a bucket of fewer pictures is shared with another one
+KEPT = 7 / 8  # of a picture, the rest is cropped, for the sake of a common bucket
+PIXELS = 1 / 2  # of those that it could be trained with, likewise
 POOL = 64  # batches whose samples are sorted by length together: enough for batches of the rare lengths
 SLACK = 2  # words by which lengths in a sorted batch may differ
 
 
-def bucket_size(width: int, height: int, unit: int, resolution: int, max_aspect: float, square: bool = False) -> Size:
-    """The size at which a picture is trained: its own, scaled down to the area limit and floored to whole tokens.
+def bucket_size(
+    width: int, height: int, unit: int, resolution: int, max_aspect: float, square: bool = False, step: int = 1
+) -> Size:
+    """The size at which a picture is trained: its own, scaled down to the area limit, its sides rounded to whole steps.
 
-    Pictures are never enlarged.
+    Pictures are never enlarged. Of the sizes in steps, the one that keeps most of the picture is taken; where none
+    keeps `KEPT` of it, the size is its own in whole tokens.
 
     Args:
         unit: pixels per token and side, the VAE's ratio times the patch size.
         resolution: the area limit is resolution**2 pixels.
         max_aspect: longest allowed side over the shorter one.
         square: every picture becomes resolution x resolution, and smaller ones are refused.
+        step: pixels, a multiple of `unit`; less than `unit` floors both sides to whole tokens, as published.
 
     Raises:
         ValueError: too small or too long, in words that follow the file's name.
@@ -35,7 +44,60 @@ def bucket_size(width: int, height: int, unit: int, resolution: int, max_aspect:
     if max(width, height) > max_aspect * min(width, height):
         raise ValueError(f"is too long: {width}x{height}, expected an aspect of at most {max_aspect:g}")
     scale = min(1.0, resolution / math.sqrt(width * height))
-    return max(unit, int(width * scale) // unit * unit), max(unit, int(height * scale) // unit * unit)
+    native = max(unit, int(width * scale) // unit * unit), max(unit, int(height * scale) // unit * unit)
+    if step < unit:
+        return native
+    sides = ([int(side * scale) // step * step + k * step for k in (-1, 0, 1)] for side in (width, height))
+    sizes = [(w, h) for w, h in product(*sides) if 0 < w <= width and 0 < h <= height and w * h <= resolution**2]
+    sizes = [size for size in sizes if kept(width, height, *size) >= KEPT]
+    return max(sizes, key=lambda size: kept(width, height, *size) * math.prod(size), default=native)
+
+
+def kept(width: Number, height: Number, bucket_width: Number, bucket_height: Number) -> Number:
+    """The share of a picture that is left when it is scaled to cover a bucket and cropped; numbers or arrays."""
+    narrow, wide = bucket_width * height, bucket_height * width
+    return np.minimum(narrow, wide) / np.maximum(narrow, wide)
+
+
+def bucket_step(step: int, resolution: int, unit: int) -> int:
+    """`data.bucket_step` in whole tokens: 0 is a sixteenth of the resolution; less than a token stays as it is."""
+    return step if 0 < step < unit else max(unit, (step or resolution // 16) // unit * unit)
+
+
+def share_buckets(sizes: Sequence[Size], buckets: Sequence[Size], resolution: int) -> list[Size]:
+    """The bucket of each picture, where those of rare buckets move to another one that suits them, if there is one.
+
+    It holds at least as many pictures, is within the picture's own size, and keeps `KEPT` of the picture and `PIXELS`
+    of the pixels that it could have. Without it, hundreds of pictures of many sizes make batches of one or two.
+
+    Args:
+        sizes: (width, height) of each picture.
+        buckets: of each, by `bucket_size`.
+    """
+    buckets = list(buckets)
+    members: dict[Size, list[int]] = {}
+    for i, bucket in enumerate(buckets):
+        members.setdefault(bucket, []).append(i)
+    for bucket in sorted(members, key=lambda bucket: (len(members[bucket]), bucket)):
+        own = members[bucket]
+        others = sorted(other for other in members if other != bucket and len(members[other]) >= len(own))
+        if len(own) >= RARE or not others:
+            continue
+        del members[bucket]
+        for i, other in zip(own, best_buckets([sizes[i] for i in own], others, resolution), strict=True):
+            buckets[i] = other or bucket
+            members.setdefault(buckets[i], []).append(i)
+    return buckets
+
+
+def best_buckets(sizes: Sequence[Size], buckets: Sequence[Size], resolution: int) -> list[Size | None]:
+    """The best of some buckets for each picture; None where none suits it."""
+    width, height = np.array(sizes, float).T[..., None]  # (pictures, 1) against (buckets,)
+    w, h = np.array(buckets, float).T
+    share, pixels = kept(width, height, w, h), w * h / np.minimum(width * height, resolution**2)
+    suits = (w <= width) & (h <= height) & (share >= KEPT) & (pixels >= PIXELS)
+    scores = np.where(suits, share * pixels, 0)
+    return [buckets[k] if row[k] else None for row, k in zip(scores, scores.argmax(1).tolist(), strict=True)]
 
 
 def epoch_batches(
@@ -98,3 +160,12 @@ def held_out(digests: Sequence[str], wanted: int, seed: int) -> list[int]:
     kept = set(chosen)
     rest = [i for digest in ranked for i in equal[digest] if i not in kept]
     return sorted(chosen + rest[: wanted - len(chosen)])
+
+
+def describe_batches(batches: Sequence[Sequence[int]], batch_size: int) -> str:
+    """How full the batches of an epoch are, in one line."""
+    full = sum(len(batch) == batch_size for batch in batches)
+    mean, share = sum(map(len, batches)) / len(batches), full / len(batches)
+    line = f"batches: {len(batches)} an epoch, of {mean:.1f} samples on average, {full} ({share:.0%}) full"
+    advice = "; a smaller data.batch_size fills more of them, and so does data.square=true" if share < 0.5 else ""
+    return f"{line} with data.batch_size={batch_size}{advice}"

@@ -23,8 +23,9 @@ POSITIVE = (
     "run.validate_every", "run.max_nonfinite", "run.timeout_minutes",
 )  # fmt: skip
 NOT_NEGATIVE = (
-    "model.lora_rank", "data.held_out", "data.workers", "optimizer.lr_batch", "optimizer.weight_decay",
-    "optimizer.warmup", "sampling.every", "checkpoint.keep_every", "run.max_minutes", "run.seed",
+    "model.lora_rank", "data.bucket_step", "data.held_out", "data.workers", "optimizer.lr_batch",
+    "optimizer.weight_decay", "optimizer.warmup", "sampling.every", "checkpoint.keep_every", "run.max_minutes",
+    "run.seed",
 )  # fmt: skip
 SHARES = ("data.dropout", "ema.decay")
 SEEDS = ("run.seed", "sampling.seed")

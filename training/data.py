@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .buckets import epoch_batches, held_out, own_slice
+from .buckets import describe_batches, epoch_batches, held_out, own_slice
 from .dataset import Dataset
 from .encode import Latents, Share, TextFeatures
 from .sections import Config
@@ -88,6 +88,14 @@ class Data:
             lengths = None if self.text is None else [len(self.caption(i, epoch).split()) for i, _ in self.copies]
             self._epoch = epoch, epoch_batches(buckets, self.config.batch_size, self.seed, epoch, lengths)
         return self._epoch[1]
+
+    def table(self) -> str:
+        """What was found, and how full the batches are."""
+        return self.dataset.table(self.describe_batches())
+
+    def describe_batches(self) -> str:
+        """How full the batches of the first epoch are; those of other epochs are as many and as large."""
+        return describe_batches(self.epoch(0), self.config.batch_size)
 
     def encode(self, prompts: Sequence[str], device: torch.device, share: Share) -> None:
         """Fill the caches with all that the run needs; `prompts` are those of the sample sheet."""

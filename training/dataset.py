@@ -71,11 +71,16 @@ class Dataset:
         rows = ((s.digest, s.bucket, s.captions, s.label, *[s.repeats] * (s.repeats > 1)) for s in self.samples)
         return hashlib.sha256("\n".join(map(repr, rows)).encode()).hexdigest()
 
-    def table(self) -> str:
-        """How the folder was read, buckets with their counts, classes, and every dropped file with its reason."""
+    def table(self, batches: str = "") -> str:
+        """How the folder was read, buckets with their counts, classes, and every dropped file with its reason.
+
+        Args:
+            batches: how full they are, in one line.
+        """
         buckets = Counter(sample.bucket for sample in self.samples)
         lines = [f"data: {len(self.samples)} samples with {self.kind()}, layout: {self.layout}", *self.remarks()]
         lines += [f"  {width}x{height}: {n}" for (width, height), n in sorted(buckets.items())]
+        lines += [batches] if batches else []
         lines += [] if self.captioned else [f"classes: {some(self.class_counts(), 50)}"]
         lines += [f"dropped: {len(self.dropped)}"]
         lines += [f"  {name}: {reason}" for name, reason in self.dropped]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 from torch import Tensor
 from tqdm import tqdm
 
-from .buckets import bucket_size
+from .buckets import Size, bucket_size, bucket_step, kept, share_buckets
 from .cache import MAX_CLASSES, Inspection, Inspections, inspect_image, inspect_latent
 from .dataset import Dataset, Sample
 from .entries import Entry, Layout
@@ -96,12 +97,18 @@ def image_dataset(
             samples.append(image_sample(name, entry, inspections.get(entry.path), classes.numbers, config, unit))
         except ValueError as error:
             dropped.append((name, str(error)))
+    sizes = [(found.width, found.height) for found in (inspections[folder / sample.name] for sample in samples)]
+    own_sizes = bucket_step(config.bucket_step, config.resolution, unit) < unit
+    if not (own_sizes or config.square or any(entry.bucket for entry in usable)):
+        buckets = share_buckets(sizes, [sample.bucket for sample in samples], config.resolution)
+        samples = [replace(sample, bucket=bucket) for sample, bucket in zip(samples, buckets, strict=True)]
 
     def read(i: int, mirrored: bool) -> Tensor:
         pixels = to_tensor(fit(read_image(folder / samples[i].name), *samples[i].bucket))
         return pixels.flip(-1) if mirrored else pixels
 
-    return Dataset(layout.name, samples, dropped, classes.names, read, notes=classes.notes)
+    notes = [*classes.notes, *crop_notes(sizes, [sample.bucket for sample in samples])]
+    return Dataset(layout.name, samples, dropped, classes.names, read, notes=notes)
 
 
 def image_sample(
@@ -113,12 +120,21 @@ def image_sample(
     if entry.label is not None and entry.label not in labels:
         most = f" to {MAX_CLASSES - 1}" if isinstance(entry.label, int) else ""
         raise ValueError(f"has the label {entry.label!r}, expected one in data.class_names, or a number from 0{most}")
-    limits = (config.resolution, config.max_aspect, config.square)
+    step = bucket_step(config.bucket_step, config.resolution, unit)
+    limits = (config.resolution, config.max_aspect, config.square, step)
     if entry.bucket:
         bucket = bucket_size(*entry.bucket, unit, max(entry.bucket), config.max_aspect)
     else:
         bucket = bucket_size(found.width, found.height, unit, *limits)
     return Sample(name, found.digest, bucket, entry.captions, labels.get(entry.label), entry.repeats)
+
+
+def crop_notes(sizes: Sequence[Size], buckets: Sequence[Size]) -> list[str]:
+    """What the pictures lose at their edges, where that can be seen."""
+    crops = [1 - kept(*size, *bucket) for size, bucket in zip(sizes, buckets, strict=True)]
+    if max(crops, default=0) < 0.005:
+        return []
+    return [f"buckets crop {sum(crops) / len(crops):.1%} of a picture on average, {max(crops):.1%} at most"]
 
 
 def inspect_all(paths: list[Path], inspections: Inspections, workers: int, share: Share) -> dict[Path, Inspection]:

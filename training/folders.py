@@ -55,19 +55,22 @@ def read_tree(folder: Path) -> Tree:
                 notes.append(f"{place.relative_to(folder).as_posix()}: links to a folder that is read already")
                 continue
             seen.add((status.st_dev, status.st_ino))
-            for path in visible(place):
-                if os.path.isdir(path):
-                    heapq.heappush(links, str(path)) if path.is_symlink() else waiting.append(path)
-                elif os.path.isfile(path) or path.is_symlink():  # a link to nothing is reported later
+            for item in visible(place):
+                path = place / item.name
+                if item.is_dir(follow_symlinks=False):
+                    waiting.append(path)
+                elif item.is_symlink() and os.path.isdir(path):
+                    heapq.heappush(links, str(path))
+                elif item.is_symlink() or item.is_file():  # a link to nothing is reported later
                     files.append(path)
         except OSError as error:
             unread.append((place, f"cannot be read ({error.strerror})"))
-    return Tree(folder, sorted(files, key=lambda path: path.relative_to(folder).as_posix()), sorted(unread), notes)
+    return Tree(folder, sorted(files, key=Path.as_posix), sorted(unread), notes)
 
 
-def visible(folder: Path) -> Iterator[Path]:
+def visible(folder: Path) -> Iterator[os.DirEntry]:
     with os.scandir(folder) as found:
-        yield from (folder / item.name for item in found if not item.name.startswith("."))
+        yield from (item for item in found if not item.name.startswith("."))
 
 
 def training_split(tree: Tree) -> Tree:

@@ -45,9 +45,9 @@ class Reporter:
         self.logs = Logs(self.folder, step, run.tensorboard, run.wandb, asdict(self.config))
         write_text(self.folder / "config.yaml", to_yaml(self.config))
         dataset = self.parts.dataset
-        write_text(self.folder / "data.txt", dataset.table() + "\n")
+        write_text(self.folder / "data.txt", self.parts.data.table() + "\n")
         print(f"data: {len(dataset.samples)} samples, {len(dataset.dropped)} dropped, see {self.folder / 'data.txt'}")
-        print("\n".join(dataset.remarks()))
+        print("\n".join([*dataset.remarks(), self.parts.data.describe_batches()]))
         print(describe(self.parts))
         precision = describe_precision(run.precision, self.engine.device)
         print(f"processes: {self.engine.world}, device: {self.engine.device}, precision: {precision}")

@@ -51,6 +51,9 @@ class DataConfig:
     path: str = ""
     batch_size: int = 256  # samples of one optimizer step, all processes and passes together
     resolution: int = 256  # buckets hold at most resolution**2 pixels
+    # pixels: sides of buckets are multiples of it, and pictures of rare buckets go to others, so that batches are full;
+    # coarser crops more. 0 is a sixteenth of the resolution, 1 trains each picture at its own size, as published
+    bucket_step: int = 0
     max_aspect: float = 2.0
     square: bool = False  # crop every picture to resolution x resolution
     mirror: bool = False  # add a mirrored copy of every sample

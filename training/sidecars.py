@@ -17,16 +17,16 @@ class Sidecars:
     """The caption files among some files, by the pictures that they stand beside: a.txt or a.png.txt for a.png."""
 
     def __init__(self, files: Iterable[Path]):
-        self.files: dict[tuple[Path, str, str], Path] = {}
+        self.files: dict[str, Path] = {}
         for path in files:
-            if path.suffix.lower() in (*SIDECARS, *UNREAD):
-                self.files.setdefault((path.parent, same_name(path.stem), path.suffix.lower()), path)
+            if (ending := path.suffix.lower()) in (*SIDECARS, *UNREAD):
+                self.files.setdefault(same_name(str(path.with_suffix(ending))), path)
 
     def of(self, picture: Path, endings: Iterable[str] = SIDECARS) -> list[Path]:
         """The caption files of a picture, that which counts first."""
-        stems = same_name(picture.name), same_name(picture.stem)
-        keys = ((picture.parent, stem, ending) for ending in endings for stem in stems)
-        return [self.files[key] for key in keys if key in self.files]
+        whole = same_name(str(picture))
+        stems = whole, whole.removesuffix(picture.suffix)
+        return [self.files[stem + e] for e in endings for stem in stems if stem + e in self.files]
 
     def entry(self, picture: Path) -> Entry:
         """A picture with its caption, or why it has none."""

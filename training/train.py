@@ -62,7 +62,7 @@ def dry_run(config: Config) -> None:
     """Print what a run would do."""
     parts = build_parts(config, write=False)
     print(to_yaml(config))
-    print(parts.dataset.table())
+    print(parts.data.table())
     print(f"held out: {len(parts.data.held_out)}, steps an epoch: {parts.data.batches_per_epoch}")
     print(describe(parts))
     print(f"precision: {describe_precision(config.run.precision, training_device(config.run.cpu))}")

@@ -18,8 +18,9 @@ from .layouts import read_layout
 
 CONTROL = ("<pad>", "<eos>", "<bos>", "<unk>")  # as Gemma has them
 PAD, EOS, BOS, UNK = range(len(CONTROL))
-WORD = r"\w+(?:-\w+)*|[^\w\s]"  # t-shirt is one word; a punctuation mark is a word of its own
-ESCAPED_SPACE = r"\\[nrt]"  # what `escape_caption` makes of line breaks and tabs
+WORD = r"\w+(?:-\w+)*"  # t-shirt is one word; punctuation marks are none
+ESCAPED = r"\\(?:\\|[nrt]|x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8})"  # what `escape_caption` makes of all but ASCII
+WEIGHT = r":\s*[-+]?\d*\.?\d+(?=\s*[)\]}>])"  # of "(green bag:1.3)"
 
 
 def read_captions(folder: Path) -> list[str]:
@@ -35,7 +36,7 @@ def read_captions(folder: Path) -> list[str]:
 
 
 def make_tokenizer(captions: Iterable[str]) -> TiMTokenizer:
-    """The tokenizer of the words in captions; any other word is <unk>."""
+    """The tokenizer of the words in captions, without punctuation and weights; other words are left out of prompts."""
     content = tokenizer_json(escape_caption(caption) for caption in captions)
     vocabulary = json.loads(content)["model"]["vocab"]
     return TiMTokenizer("tokenizer.json", content, BOS, PAD, len(vocabulary))
@@ -46,8 +47,8 @@ def tokenizer_json(captions: Iterable[str]) -> bytes:
     from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers
 
     tokenizer = Tokenizer(models.WordLevel({}, unk_token="<unk>"))
-    spaces = normalizers.Replace(Regex(ESCAPED_SPACE), " ")
-    tokenizer.normalizer = normalizers.Sequence([spaces, normalizers.Lowercase()])
+    spaces = [normalizers.Replace(Regex(pattern), " ") for pattern in (ESCAPED, WEIGHT, "_")]
+    tokenizer.normalizer = normalizers.Sequence([*spaces, normalizers.Lowercase()])
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(WORD), "removed", invert=True)
     normalized = map(tokenizer.normalizer.normalize_str, captions)
     words = {word for text in normalized for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(text)}

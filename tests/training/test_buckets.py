@@ -7,7 +7,17 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from training.buckets import SLACK, bucket_size, epoch_batches, held_out, own_slice
+from training.buckets import (
+    SLACK,
+    bucket_size,
+    bucket_step,
+    describe_batches,
+    epoch_batches,
+    held_out,
+    kept,
+    own_slice,
+    share_buckets,
+)
 
 
 @pytest.mark.parametrize(
@@ -32,6 +42,90 @@ def test_too_small_too_long():
         bucket_size(300, 100, 32, 128, 2)
     with pytest.raises(ValueError, match="^is too small"):
         bucket_size(100, 200, 32, 128, 2, square=True)
+
+
+def test_sizes_in_steps_that_keep_most():
+    def size(width: int, height: int, step: int) -> tuple[int, int]:
+        return bucket_size(width, height, unit=32, resolution=1024, max_aspect=2, step=step)
+
+    assert size(4032, 3024, 64) == (1152, 896)  # 1182x887 at the area limit, of which floors would keep 1152x832
+    assert size(6000, 4000, 64) == (1216, 832)
+    assert size(900, 900, 64) == (896, 896) and size(768, 768, 64) == (768, 768)
+    assert size(4032, 3024, 256) == (1024, 768)
+    assert size(100, 80, 64) == (96, 64)  # 64x64 would keep 80% of it
+    for width, height in random_sizes(300):
+        for step in (32, 64, 128):
+            w, h = size(width, height, step)
+            assert w <= width and h <= height and w * h <= 1024**2 and w % 32 == h % 32 == 0
+            assert kept(width, height, w, h) >= 7 / 8 or (w, h) == size(width, height, 1)
+
+
+def random_sizes(count: int) -> list[tuple[int, int]]:
+    """Between 300 and 1600 pixels a side, at most twice as long as wide."""
+    random = np.random.default_rng(0)
+    sizes = random.integers(300, 1601, (2 * count, 2)).tolist()
+    return [(w, h) for w, h in sizes if max(w, h) <= 2 * min(w, h)][:count]
+
+
+def photo_sizes() -> list[tuple[int, int]]:
+    """300 pictures as in a folder of photos: of cameras and phones, cropped ones, from the web, and any."""
+    random = np.random.default_rng(1)
+    cameras = [(4032, 3024), (6000, 4000), (3840, 2160), (1920, 1080), (3264, 2448), (2048, 1536), (3000, 3000)]
+    whole = [cameras[k] for k in random.integers(len(cameras), size=140)]
+    cropped = [(int(w * a), int(h * b)) for (w, h), a, b in zip(whole, *random.uniform(0.5, 1, (2, 140)), strict=True)]
+    sizes = [*whole, *cropped[:90], *[(1280, 720), (800, 600), (640, 640), (1200, 800)] * 10, *random_sizes(30)]
+    turned = random.random(len(sizes)) < 0.4
+    return [
+        (h, w) if turn else (w, h) for (w, h), turn in zip(sizes, turned, strict=True) if max(w, h) <= 2 * min(w, h)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "most", "full", "crop"),
+    [(photo_sizes(), 32, 0.7, 0.05), (random_sizes(300), 48, 0.5, 0.07), ([(900, 900)] * 300, 1, 1, 0.01)],
+    ids=["photos", "random", "one size"],
+)
+def test_pictures_of_many_sizes_fill_batches(sizes, most, full, crop):
+    """Own sizes make 62 and 152 buckets, and fill 50% and 16% of the batches."""
+    step = bucket_step(0, 1024, 32)
+    own = [bucket_size(*size, 32, 1024, 2, step=step) for size in sizes]
+    buckets = share_buckets(sizes, own, 1024)
+    batches = epoch_batches(buckets, 4, 0, 0)
+    crops = [1 - kept(*size, *bucket) for size, bucket in zip(sizes, buckets, strict=True)]
+    pixels = [w * h / min(W * H, 1024**2) for (W, H), (w, h) in zip(sizes, buckets, strict=True)]
+    assert len(set(buckets)) <= most
+    assert sum(len(batch) == 4 for batch in batches) >= full * len(batches)
+    assert np.mean(crops) <= crop and max(crops) <= 0.17 and min(pixels) >= 0.5
+    assert all(w <= W and h <= H for (W, H), (w, h) in zip(sizes, buckets, strict=True))
+
+
+def test_pictures_leave_rare_buckets_alone():
+    sizes = [(1024, 1024)] * 20 + [(1024, 960)] * 3 + [(640, 1280)] * 2 + [(1024, 960)] * 13
+    assert share_buckets(sizes, sizes, 1024) == sizes  # 16 pictures are enough
+    assert share_buckets(sizes[:25], sizes[:25], 1024) == sizes[:25]  # 1024x1024 would enlarge those of 1024x960
+    sizes = [(1100, 1024)] * 3 + [(1024, 1024)] * 20
+    assert share_buckets(sizes, [(1088, 960)] * 3 + [(1024, 1024)] * 20, 1024) == [(1024, 1024)] * 23
+    assert share_buckets([], [], 1024) == []
+
+
+def test_steps_of_buckets():
+    assert [bucket_step(0, *case) for case in ((1024, 32), (512, 32), (256, 16), (96, 16), (1000, 16))] == [
+        64,
+        32,
+        16,
+        16,
+        48,
+    ]
+    assert bucket_step(1, 1024, 32) == 1 and bucket_step(100, 1024, 32) == 96 and bucket_step(32, 1024, 32) == 32
+
+
+def test_how_full_batches_are():
+    assert describe_batches([[1, 2], [3, 4], [5]], 2) == (
+        "batches: 3 an epoch, of 1.7 samples on average, 2 (67%) full with data.batch_size=2"
+    )
+    assert describe_batches([[1, 2], [3]], 4).endswith(
+        "a smaller data.batch_size fills more of them, and so does data.square=true"
+    )
 
 
 BUCKETS = [(32, 32)] * 11 + [(64, 32)] * 5

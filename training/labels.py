@@ -21,7 +21,7 @@ class KnownClasses:
     source: str  # such as "the checkpoint"
     count: int  # labels are below this
     names: list[str]  # of the first labels, [] where nobody knows them
-    fixed: bool = False  # whether `data.class_names` must not contradict them
+    fixed: bool = False  # those of a state, whose numbers nothing may change
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,10 @@ def matched(labels: set[Label], known: KnownClasses) -> Classes:
 
 
 def in_order(labels: set[Label], known: KnownClasses | None) -> Classes:
-    """Labels that are numbers mean themselves, names are numbered in their order."""
+    """Labels that are numbers mean themselves, names are numbered in their order.
+
+    The order is right for a checkpoint of ImageNet, all of whose folders are there; other weights must say more.
+    """
     numbers = {label: number for label in labels if isinstance(number := as_number(label), int)}
     names = sorted(label for label in labels - numbers.keys())
     if names and numbers:
@@ -113,12 +116,10 @@ def in_order(labels: set[Label], known: KnownClasses | None) -> Classes:
         raise ValueError(f"data.path: labels are both {both}, expected one kind, or their order in data.class_names")
     if not names:
         return Classes({label: number for label, number in numbers.items() if 0 <= number < MAX_CLASSES}, [])
-    if known and len(names) != known.count:
+    if known and (known.fixed or len(names) != known.count):
         raise ValueError(
             f"data.path: has the classes {some(names)}, but {known.source} has no names for its {known.count}; "
             f"expected folders or labels named 0 to {known.count - 1}, or data.class_names in the order of its numbers"
         )
-    note = (
-        f"{known.source} has no names for its classes: they are taken for those of the data, in order" if known else ""
-    )
-    return Classes({name: i for i, name in enumerate(names)}, names, [note] if note else [])
+    notes = [f"{known.source} has no names for its classes: those of the data are taken, in order"] if known else []
+    return Classes({name: i for i, name in enumerate(names)}, names, notes)

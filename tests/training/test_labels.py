@@ -21,6 +21,7 @@ from .tiny import last_state, train, write_classes, write_picture, write_recipe
 NAMES = ["t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"]
 KNOWN = KnownClasses("the checkpoint", 10, NAMES)
 UNNAMED = KnownClasses("the checkpoint", 10, [])
+STATE = KnownClasses("the state of step 2", 2, [], fixed=True)
 
 
 def test_names_are_numbered_in_order():
@@ -63,6 +64,8 @@ def test_names_for_weights_without_names():
     assert "folders or labels named 0 to 9, or data.class_names" in error
     classes = number_classes([f"n{i}" for i in range(10)], [], UNNAMED)
     assert classes.numbers["n7"] == 7 and len(classes.notes) == 1
+    assert "the state of step 2 has no names for its 2" in refused(["cat", "dog"], [], STATE)
+    assert number_classes(["cat", "dog"], ["dog", "cat"], STATE).numbers == {"cat": 1, "dog": 0}
     assert number_classes(["cat", "dog"], ["dog", "cat"], UNNAMED) == Classes({"cat": 1, "dog": 0}, ["dog", "cat"])
 
 

@@ -93,7 +93,7 @@ def training_split(tree: Tree) -> Tree:
     folder = place / train[0]
     left = [f"{tree.name(place / name)}/" for name in sorted(held) if name != train[0]]
     left += [count(stray, "picture")] * bool(stray)
-    note = f"read: {tree.name(folder)}/" + (f", left alone: {some(left)}" if left else "")
+    note = f"only {tree.name(folder)}/ is read" + (f"; left alone: {some(left)}" if left else "")
     files = [path for path in tree.files if path.is_relative_to(folder)]
     unread = [(path, reason) for path, reason in tree.unread if path.is_relative_to(folder)]
     return Tree(folder, files, unread, [*tree.notes, note])

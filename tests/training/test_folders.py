@@ -37,9 +37,9 @@ def test_training_split_with_classes(tmp_path, train, other):
     dataset = opened(tmp_path)
     assert dataset.class_names == ["cat", "dog"]
     assert [s.name for s in dataset.samples] == [f"{train}/{n}.png" for n in ("cat/0", "cat/1", "dog/0", "dog/1")]
-    assert dataset.notes == [f"read: {train}/, left alone: {other}/"]
+    assert dataset.notes == [f"only {train}/ is read; left alone: {other}/"]
     assert dataset.read(3, False).shape[0] == 3
-    assert f"note: read: {train}/, left alone: {other}/" in dataset.table()
+    assert f"note: only {train}/ is read; left alone: {other}/" in dataset.table()
 
 
 def test_training_split_alone(tmp_path):
@@ -47,7 +47,7 @@ def test_training_split_alone(tmp_path):
     write_picture(tmp_path / "preview.png")
     dataset = opened(tmp_path)
     assert dataset.class_names == ["cat", "dog"] and not dataset.dropped
-    assert dataset.notes == ["read: train/, left alone: 1 picture"]
+    assert dataset.notes == ["only train/ is read; left alone: 1 picture"]
 
 
 def test_training_split_in_a_folder(tmp_path):
@@ -55,7 +55,7 @@ def test_training_split_in_a_folder(tmp_path):
     write_classes(tmp_path / "imagenet" / "data" / "val", 1)
     dataset = opened(tmp_path)
     assert [s.name for s in dataset.samples] == [f"imagenet/data/train/{name}/0.png" for name in ("cat", "dog")]
-    assert dataset.notes == ["read: imagenet/data/train/, left alone: imagenet/data/val/"]
+    assert dataset.notes == ["only imagenet/data/train/ is read; left alone: imagenet/data/val/"]
 
 
 def test_training_split_with_captions(tmp_path):
@@ -63,7 +63,7 @@ def test_training_split_with_captions(tmp_path):
         write_picture(tmp_path / f"{name}.png").with_suffix(".txt").write_text(f"a {name}")
     dataset = opened(tmp_path)
     assert [(s.name, s.captions) for s in dataset.samples] == [("train/a.png", ("a train/a",))]
-    assert dataset.notes == ["read: train/, left alone: val/"]
+    assert dataset.notes == ["only train/ is read; left alone: val/"]
 
 
 def test_training_split_of_latents(tmp_path):

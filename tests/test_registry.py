@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +22,13 @@ def test_registry_check_has_no_warning(root, tmp_path):
     assert result.returncode == 0, output
     assert "All validation checks passed" in output
     assert "warning" not in output.lower()
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", "training/requirements.txt", "pyproject.toml"])
+def test_torch_reads_pickles_without_running_their_code(root, name):
+    """Below 2.6 it could be made to, also with weights_only=True (CVE-2025-32434)."""
+    (bound,) = re.findall(r"torch>=(\d+)\.(\d+)", (root / name).read_text())
+    assert tuple(map(int, bound)) >= (2, 6)
 
 
 def test_both_lists_of_requirements_agree(root):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 
 def training_device(cpu: bool) -> torch.device:
-    """Where a process trains: the accelerator of this machine, where there is one and `cpu` is not asked for."""
-    if cpu or not torch.accelerator.is_available():
+    """Where a process trains: the accelerator, unless there is none or `cpu` or accelerate asks for the CPU."""
+    told = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
+    if cpu or told or not torch.accelerator.is_available():
         return torch.device("cpu")
     return torch.accelerator.current_accelerator()
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gzip
+import math
 import zlib
 from pathlib import Path
 
 import numpy as np
 
+MAX_VALUES = 2**31  # a thousand times those of MNIST
 PARTS = {"train": "train", "test": "t10k"}  # as the files are named
 
 
@@ -32,11 +34,13 @@ def read_split(folder: str | Path, split: str) -> tuple[np.ndarray, np.ndarray]:
 def read_idx(path: Path, dimensions: int) -> np.ndarray:
     """The unsigned bytes of an idx file, packed or not, with that many dimensions."""
     try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        shape = np.frombuffer(content, ">u4", dimensions, offset=4)
-        values = np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions)
-        if content[:4] != bytes([0, 0, 8, dimensions]) or len(values) != np.prod(shape, dtype=np.int64):
-            raise ValueError(f"header {content[:4].hex()}, shape {shape.tolist()}, {len(values)} values")
+        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
+            magic, shape = file.read(4), np.frombuffer(file.read(4 * dimensions), ">u4", dimensions)
+            count = math.prod(shape.tolist())
+            # one byte more than the header says, and no more: a packed file may hold a thousand times its size
+            values = np.frombuffer(file.read(count + 1) if count <= MAX_VALUES else b"", np.uint8)
+        if magic != bytes([0, 0, 8, dimensions]) or len(values) != count:
+            raise ValueError(f"header {magic.hex()}, shape {shape.tolist()}, {len(values)} values")
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise ValueError(f"{path}: is no whole idx file of {dimensions} dimensions ({error})") from None
     return values.reshape(shape)

@@ -10,10 +10,11 @@ import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import BinaryIO
 
 from .entries import Entry, Layout, count, some
 from .folders import Tree
-from .plain_text import decode, marked_encoding
+from .plain_text import MAX_CAPTION, MAX_TABLE, decode, marked_encoding, read_bounded
 
 TABLES = ("metadata.jsonl", "metadata.csv", "metadata.json")  # the first of a folder counts
 
@@ -123,26 +124,32 @@ def read_table(path: Path) -> Iterator[Row]:
         ValueError: the file as a whole is no table; with its name.
     """
     try:
-        content = path.read_bytes()
-        if path.suffix == ".csv":
-            yield from csv_rows(path, decode(content))
-        elif path.suffix == ".json" or content.lstrip(b"\xef\xbb\xbf\xff\xfe\0 \t\r\n").startswith(b"["):
-            yield from array_rows(path, decode(content))
-        else:
-            yield from line_rows(path, content)
+        with open(path, "rb") as file:
+            start = file.read(4096)
+            file.seek(0)
+            if path.suffix == ".csv":
+                yield from csv_rows(path, decode(read_bounded(path, MAX_TABLE)))
+            elif path.suffix == ".json" or start.lstrip(b"\xef\xbb\xbf\xff\xfe\0 \t\r\n").startswith(b"["):
+                yield from array_rows(path, decode(read_bounded(path, MAX_TABLE)))
+            elif marked_encoding(start) in ("UTF-16", "UTF-32"):
+                yield from line_rows(path, io.BytesIO(decode(read_bounded(path, MAX_TABLE)).encode()))
+            else:
+                yield from line_rows(path, file)
     except (ValueError, OSError) as error:
         reason = str(error) if isinstance(error, ValueError) else f"cannot be read ({error.strerror})"
         advice = "rename it if it does not describe the pictures"
         raise ValueError(f"{path}: {reason}; {advice}") from None
 
 
-def line_rows(path: Path, content: bytes) -> Iterator[Row]:
+def line_rows(path: Path, file: BinaryIO) -> Iterator[Row]:
     """Rows of JSON lines; blank ones are skipped."""
-    if marked_encoding(content) in ("UTF-16", "UTF-32"):
-        content = decode(content).encode()
-    for number, line in enumerate(content.split(b"\n"), start=1):
+    for number, line in enumerate(iter(lambda: file.readline(MAX_CAPTION), b""), start=1):
         place = path.with_name(f"{path.name}:{number}")
-        if not line.strip(b" \t\r\xef\xbb\xbf"):
+        if len(line) == MAX_CAPTION and not line.endswith(b"\n"):
+            skip_line(file)
+            yield Row(place, problem=f"is longer than {MAX_CAPTION} bytes")
+            continue
+        if not line.strip(b" \t\r\n\xef\xbb\xbf"):
             continue
         try:
             values = json.loads(decode(line))
@@ -151,6 +158,12 @@ def line_rows(path: Path, content: bytes) -> Iterator[Row]:
             yield Row(place, problem=str(error) if known else "is no JSON")
             continue
         yield Row(place, values) if isinstance(values, dict) else Row(place, problem="is no JSON object")
+
+
+def skip_line(file: BinaryIO) -> None:
+    """Go on to the next line, without keeping this one."""
+    while (part := file.readline(MAX_CAPTION)) and not part.endswith(b"\n"):
+        pass
 
 
 def array_rows(path: Path, text: str) -> Iterator[Row]:

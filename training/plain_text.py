@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 import codecs
+from pathlib import Path
 
+MAX_CAPTION = 2**20  # bytes of one caption, or of one row of a table
+MAX_TABLE = 2**27  # bytes of a table that is read whole: a million rows; .jsonl is read by lines and may be longer
 # the mark of UTF-32 starts with that of UTF-16
 MARKS = {
     codecs.BOM_UTF32_LE: "UTF-32", codecs.BOM_UTF32_BE: "UTF-32", codecs.BOM_UTF16_LE: "UTF-16",
     codecs.BOM_UTF16_BE: "UTF-16", codecs.BOM_UTF8: "UTF-8-sig",
 }  # fmt: skip
+
+
+def read_bounded(path: Path, most: int) -> bytes:
+    """The content of a file.
+
+    Raises:
+        ValueError: it is longer than `most` bytes, and not read; without the file's name.
+        OSError: the system does not let it be read.
+    """
+    size = path.stat().st_size
+    if size > most:
+        raise ValueError(f"has {size} bytes, expected at most {most}")
+    return path.read_bytes()
 
 
 def marked_encoding(content: bytes) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from .entries import Entry, count, some
-from .plain_text import decode
+from .plain_text import MAX_CAPTION, decode, read_bounded
 
 SIDECARS = (".txt", ".caption")  # where a picture has several, the first counts
 UNREAD = (".json", ".xml", ".yaml")  # in which other programs leave captions
@@ -65,7 +65,7 @@ class Sidecars:
 def read_caption(path: Path) -> str:
     """The text of a caption file, without space around it; ValueError with the reason, without the file's name."""
     try:
-        return decode(path.read_bytes()).strip()
+        return decode(read_bounded(path, MAX_CAPTION)).strip()
     except OSError as error:
         raise ValueError(f"cannot be read ({error.strerror})") from None
 

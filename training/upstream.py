@@ -9,6 +9,7 @@ from pathlib import Path
 from .entries import Entry, Layout
 from .folders import Tree
 from .metadata import Row, named_entry, read_table
+from .plain_text import MAX_TABLE, read_bounded
 
 TABLE = "data_info.jsonl"
 
@@ -43,7 +44,7 @@ def sampled_rows(path: Path, count: int) -> set[int]:
     if not path.is_file():
         return set(range(count))
     try:
-        batches = json.loads(path.read_text(encoding="utf-8"))
+        batches = json.loads(read_bounded(path, MAX_TABLE))
         return {int(i) for batch in batches for i in batch}
     except (ValueError, TypeError, RecursionError):
         raise ValueError(f"{path}: expected a JSON list of batches, each a list of line numbers from 0") from None

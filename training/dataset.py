@@ -78,10 +78,13 @@ class Dataset:
             batches: how full they are, in one line.
         """
         buckets = Counter(sample.bucket for sample in self.samples)
-        lines = [f"data: {len(self.samples)} samples with {self.kind()}, layout: {self.layout}", *self.remarks()]
+        epoch = sum(sample.repeats for sample in self.samples)
+        repeated = f", {epoch} an epoch" if epoch > len(self.samples) else ""
+        first = f"data: {len(self.samples)} samples with {self.kind()}{repeated}, layout: {self.layout}"
+        lines = [first, *self.remarks()]
         lines += [f"  {width}x{height}: {n}" for (width, height), n in sorted(buckets.items())]
         lines += [batches] if batches else []
-        lines += [] if self.captioned else [f"classes: {some(self.class_counts(), 50)}"]
+        lines += [] if self.captioned else [f"classes: {some(self.class_counts(), 1000)}"]
         lines += [f"dropped: {len(self.dropped)}"]
         lines += [f"  {name}: {reason}" for name, reason in self.dropped]
         return printable("\n".join(lines))

@@ -164,7 +164,8 @@ def test_tables_of_training_splits(folder, tmp_path_factory):
         write_picture(root / name / "a.png")
         (root / name / "metadata.jsonl").write_text(lines(ROWS[0]))
     dataset = opened(root)
-    assert captions(dataset) == [("train/a.png", ("a cat",))] and dataset.notes == ["only train/ is read; left alone: val/"]
+    assert captions(dataset) == [("train/a.png", ("a cat",))]
+    assert dataset.notes == ["only train/ is read; left alone: val/"]
 
 
 def test_tables_in_folders(folder):

@@ -69,6 +69,7 @@ def test_repeats_of_folders(tmp_path):
         ("cat woman, smile", 10), ("cat woman, smile", 10), ("woman", 3),
     ]  # fmt: skip
     assert dataset.reading == "folders named N_name, each picture N times an epoch: 10_cat woman, 3_reg"
+    assert dataset.table().startswith("data: 3 samples with captions, 23 an epoch, layout: repeated folders\n")
     data = Data(Config(data=DataConfig(batch_size=4)), dataset, Latents(dataset, "", None), None, None)
     rows = [data.rows(step)[1] for step in range(data.batches_per_epoch)]
     assert Counter(i for batch in rows for i, _ in batch) == {0: 10, 1: 10, 2: 3}

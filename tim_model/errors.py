@@ -53,8 +53,8 @@ def metadata_json(metadata: Mapping[str, str], key: str, default: list | dict) -
 
 
 def abbreviated(names: Iterable[str], most: int = 3) -> str:
-    """The first few names, and how many more there are."""
-    names = list(names)
+    """The first few names, each on one line, and how many more there are."""
+    names = [" ".join(name.split()) for name in names]
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 

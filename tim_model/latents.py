@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -64,8 +63,8 @@ def is_ratio(value: object) -> bool:
 
 
 def is_factor(value: object) -> bool:
-    """Whether `value` can be what latents are multiplied by: a finite number above 0."""
-    return isinstance(value, (int, float)) and value is not True and 0 < value < math.inf
+    """Whether `value` can be what latents are multiplied by: a number above 0 that float32 holds."""
+    return isinstance(value, (int, float)) and value is not True and 1e-6 <= value <= 1e6
 
 
 def latent_shape(space: LatentSpace, patch_size: int, width: int, height: int, batch: int) -> tuple[int, int, int, int]:

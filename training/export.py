@@ -6,12 +6,14 @@ import argparse
 import sys
 from pathlib import Path
 
+from safetensors import SafetensorError, safe_open
+
 from tim_model import TiM, TiMParams, save_checkpoint
-from tim_model.files import CheckpointError, check_target, naming
+from tim_model.files import check_target, naming
 from tim_model.lora import Lora, write_lora
 
 from .lora import state_layers, state_updates
-from .state import States, read_state
+from .state import find_state, read_state
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -36,16 +38,6 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def find_state(path: Path) -> Path:
-    """The state that a path names; for a run folder, the newest one in it."""
-    if not path.is_dir():
-        return path
-    newest = States(path / "states", 1, 0).newest()
-    if newest is None:
-        raise CheckpointError(f"{path}: holds no states, expected a run folder with states/step-N.pt")
-    return newest
-
-
 def write_weights(state: dict, out: Path, kind: str) -> Path:
     """Write a state's weights: a network in the released layout, or a LoRA in the names that ComfyUI reads.
 
@@ -61,6 +53,15 @@ def write_weights(state: dict, out: Path, kind: str) -> Path:
         net = build_trained(state, weights)
     save_checkpoint(net, out, metadata=metadata)
     return out
+
+
+def step_of_weights(path: Path) -> int | None:
+    """The step of a state whose weights a file holds; None where there is no such file."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return int((file.metadata() or {})["step"])
+    except (SafetensorError, OSError, LookupError, ValueError):
+        return None
 
 
 def build_trained(state: dict, weights: dict) -> TiM:

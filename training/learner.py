@@ -80,6 +80,11 @@ class Learner:
         if finite:
             self.ema.update(self.net)
 
+    def finite(self) -> bool:
+        """Whether the weights and their average hold no NaN and no infinity."""
+        weights = [*self.net.parameters(), *self.ema.net.parameters()]
+        return bool(torch.stack([value.detach().isfinite().all() for value in weights]).all())
+
     # ------------------------------------------------------------------ state
 
     def state(self) -> dict:

@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from tim_model import TRANSPORTS, TiM, load_vae, make_times, sample
+from tim_model.files import atomic
 from tim_model.labels import label_index
 from tim_model.latents import latent_shape
 from tim_model.noise import draw_noise
@@ -114,7 +115,8 @@ def draw_sheet(sheet: Sheet, net: TiM, device: torch.device, path: Path) -> Imag
     try:
         picture = sheet.draw(net, device)
         path.parent.mkdir(parents=True, exist_ok=True)
-        picture.save(path)
+        with atomic(path) as temporary:
+            picture.save(temporary, format="PNG")
         return picture
     except (torch.OutOfMemoryError, ValueError, RuntimeError, OSError) as error:
         print(f"no sample sheet {path.name}: {' '.join(str(error).split())[:200]}")

@@ -59,8 +59,11 @@ class States:
             if later > step:
                 self.path(later).replace(self.path(later).with_suffix(".damaged"))
 
-    def save(self, state: dict) -> Path:
+    def save(self, state: dict, prune: bool = True) -> Path:
         """Write the state of `state["step"]`, whole or not at all, and remove those that need not be kept.
+
+        Args:
+            prune: whether any are removed.
 
         Raises:
             CheckpointError: it cannot be written, as on a full disk; older states are still there.
@@ -75,7 +78,8 @@ class States:
             good = self.newest()
             advice = f"the newest whole state is {good}" if good else "there is no older state"
             raise CheckpointError(f"{path}: cannot be written ({one_line(error)}); free some space; {advice}") from None
-        self.prune()
+        if prune:
+            self.prune()
         return path
 
     def prune(self) -> None:
@@ -88,6 +92,16 @@ class States:
         """Half-written files of runs that were killed."""
         for path in self.folder.glob(".step-*.tmp"):
             path.unlink(missing_ok=True)
+
+
+def find_state(path: Path) -> Path:
+    """The state that a path names; for a run folder, the newest one in it."""
+    if not path.is_dir():
+        return path
+    newest = States(path / "states", 1, 0).newest()
+    if newest is None:
+        raise CheckpointError(f"{path}: holds no states, expected a run folder with states/step-N.pt")
+    return newest
 
 
 def read_state(path: Path) -> dict:

@@ -26,6 +26,7 @@ class TextPadding:
     def __init__(self, conditions: dict[str, list[dict]], used: set[str]):
         texts = {name: [c for c in group if "cross_attn" in c] for name, group in conditions.items()}
         self.length = max((c["cross_attn"].shape[1] for name in used for c in texts.get(name, ())), default=0)
+        self.known = {c.get("uuid") for group in conditions.values() for c in group}
         pads = (pad_feature(c) for group in texts.values() for c in group)
         self.pad = next((pad for pad in pads if pad is not None), None)
 
@@ -33,19 +34,27 @@ class TextPadding:
         """The features (B,L,D) of a condition; longer ones, which are not going to be used, stay as they are."""
         features = condition["cross_attn"]
         missing = self.length - features.shape[1]
-        if missing <= 0:
-            return features
-        pad = pad_feature(condition)
-        if pad is None:
+        if missing < 0 and self.length and condition.get("uuid") not in self.known:
             tell(
-                f"a prompt of {features.shape[1]} tokens came without the feature that pads it to {self.length}, which "
-                "some node dropped: "
-                + ("padded with that of another prompt" if self.pad is not None else "not padded, the picture is wrong")
+                f"a prompt of {features.shape[1]} tokens, which a node encodes while sampling, is longer than the "
+                f"{self.length} of the others: they are not padded to it, the picture is wrong"
             )
-            pad = self.pad
+        pad = self.pad_of(condition) if missing > 0 else None
         if pad is None:
             return features
         return torch.cat([features, pad.to(features).expand(len(features), missing, -1)], dim=1)
+
+    def pad_of(self, condition: dict) -> Tensor | None:
+        """The pad feature of a condition, or else, told, that of another one."""
+        pad = pad_feature(condition)
+        if pad is None:
+            length = condition["cross_attn"].shape[1]
+            tell(
+                f"a prompt of {length} tokens came without the feature that pads it to {self.length}, which some node "
+                "dropped: "
+                + ("not padded, the picture is wrong" if self.pad is None else "padded with that of another prompt")
+            )
+        return self.pad if pad is None else pad
 
 
 NO_PADDING = TextPadding({}, set())

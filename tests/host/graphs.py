@@ -90,6 +90,17 @@ def run_latent(host: Client, graph: Graph, name: str = "sample", output: int = 0
     return load(host.view(**file))["latent_tensor"]
 
 
+def patched(class_type: str, **inputs: Any) -> Graph:
+    """The class model with a node's changes as "patched"."""
+    return {**class_model(), "patched": node(class_type, model=["model", 0], **inputs)}
+
+
+def run_patched(host: Client, class_type: str, sampling: Graph | None = None, **inputs: Any) -> Tensor:
+    """Latents of the class model with a node's changes, and with changes to `ksampler`."""
+    sampler = ksampler(model=["patched", 0], **(sampling or {}))
+    return run_latent(host, {**patched(class_type, **inputs), "sample": sampler})
+
+
 def shown(host: Client, graph: Graph) -> list[tuple[str, str]]:
     """Run the graph; every text that a node showed its user meanwhile, as (node id, text)."""
     with host.listen() as stream:

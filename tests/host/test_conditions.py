@@ -91,13 +91,53 @@ def test_perp_neg_guider_with_the_longest_negative(host, pipeline, noise, cfg):
     assert_same_latents(found, guided_by(pipeline, perpendicular(cfg, 0.8), noise, FOX, LONG, ""))
 
 
-def test_prompt_that_a_node_encodes_during_the_run(host, pipeline, noise):
-    """The older Perp-Neg holds its empty prompt back until the network is at work."""
-    graph = conditioned(positive=FOX, negative=UGLY, empty="")
+def perp_neg(empty: str) -> Graph:
+    """The older Perp-Neg, which holds its empty prompt back until the network is at work."""
+    graph = conditioned(positive=FOX, negative=UGLY, empty=empty)
     graph["perp"] = node("PerpNeg", model=["model", 0], empty_conditioning=["empty", 0], neg_scale=0.8)
-    sampling = ksampler(**{**CONDITIONED, "model": ["perp", 0]})
-    found = run_text_latent(host, {**graph, "sample": sampling}, pipeline)
+    saved = node("SaveLatent", samples=["sample", 0], filename_prefix="perp")
+    return {**graph, "sample": ksampler(**{**CONDITIONED, "model": ["perp", 0]}), "saved": saved}
+
+
+def test_prompt_that_a_node_encodes_during_the_run(host, pipeline, noise):
+    found = run_text_latent(host, perp_neg(""), pipeline)
     assert_same_latents(found, guided_by(pipeline, perpendicular(2.5, 0.8), noise, FOX, UGLY, ""))
+
+
+def test_longer_prompt_that_a_node_encodes_during_the_run(host):
+    ((node_id, text),) = shown(host, perp_neg(LONG))
+    assert node_id == "sample"
+    assert text == (
+        "a prompt of 50 tokens, which a node encodes while sampling, is longer than the 34 of the others: they are not "
+        "padded to it, the picture is wrong"
+    )
+
+
+def encoded(pooled: bool, *names: str) -> Graph:
+    """Prompts of which some come from a node that hands on features and at most pooled ones."""
+    graph = {**text_model(FOX, CAT), "sample": ksampler(**CONDITIONED)}
+    for name in names:
+        graph[name] = node("TestEncode", clip=["clip", 0], text=graph[name]["inputs"]["text"], pooled=pooled)
+    return {**graph, "saved": node("SaveLatent", samples=["sample", 0], filename_prefix="encoded")}
+
+
+@pytest.mark.parametrize("pooled", [True, False])
+def test_prompt_of_an_encoder_that_hands_on_little(host, pipeline, pooled):
+    """The pooled output tells how to pad it; without, the other prompt does, and the user is told."""
+    graph = encoded(pooled, "negative")
+    told = [] if pooled else ["padded with that of another prompt"]
+    assert [text.rpartition(": ")[2] for _, text in shown(host, graph)] == told
+    expected = text_reference(pipeline, pipeline.text([FOX], CAT), guidance_interval=EVERY_STEP)
+    assert_same_latents(run_text_latent(host, graph, pipeline), expected)
+
+
+def test_prompts_that_cannot_be_padded(host):
+    ((node_id, text),) = shown(host, encoded(False, "positive", "negative"))
+    assert node_id == "sample"
+    assert text == (
+        "a prompt of 6 tokens came without the feature that pads it to 10, which some node dropped: not padded, the "
+        "picture is wrong"
+    )
 
 
 def adapter(host) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Callable
 
 import pytest
@@ -14,14 +13,14 @@ from tests.host.graphs import (
     EVERY_STEP,
     MODEL_FILE,
     SEED,
-    Graph,
     assert_close,
-    class_model,
     ksampler,
     labels,
     node,
+    patched,
     reference,
     run_latent,
+    run_patched,
     shown,
 )
 from tim_model import TiM, load_checkpoint, make_times, sample
@@ -39,16 +38,6 @@ def net() -> TiM:
 @pytest.fixture(scope="module")
 def noise() -> Tensor:
     return draw_noise((1, 3, 32, 32), SEED)
-
-
-def patched(class_type: str, **inputs) -> Graph:
-    """The class model with a node's changes as "patched"."""
-    return {**class_model(), "patched": node(class_type, model=["model", 0], **inputs)}
-
-
-def run_patched(host, class_type: str, sampling: dict | None = None, **inputs) -> Tensor:
-    sampler = ksampler(model=["patched", 0], **(sampling or {}))
-    return run_latent(host, {**patched(class_type, **inputs), "sample": sampler})
 
 
 def guided_by(net: FIELD, rule: Callable[..., Tensor], noise: Tensor, times: list[float] = TIMES) -> Tensor:
@@ -116,69 +105,56 @@ def test_simple_skip_layer_guidance(host, net, noise):
     assert_close(run_patched(host, "SkipLayerGuidanceDiTSimple", **layers), guided_by(net, rule, noise))
 
 
-class EasyCache:
-    """The host's EasyCache around a network, unguided: where x changed little, the output changes as x does."""
+class ScaledBlock(nn.Module):
+    """A block that gets a multiple of the tokens."""
 
-    def __init__(self, net: TiM, threshold: float, start: float, end: float):
-        self.net, self.threshold, self.start, self.end = net, threshold, start, end
-        self.x = self.F = self.rate = None
-        self.change, self.skipped = 0.0, 0
+    def __init__(self, block: nn.Module, factor: float):
+        super().__init__()
+        self.block, self.factor = block, factor
 
-    def __call__(self, x: Tensor, t: Tensor, r: Tensor, y: Tensor) -> Tensor:
-        if t <= self.end or t > self.start:  # before the start the host does not even look
-            return self.net(x, t, r, y)
-        moved = None if self.x is None else thin(x - self.x).abs().mean()
-        if self.rate is not None:
-            self.change = self.change + self.rate * moved / self.F.abs().mean()
-            if self.change < self.threshold:
-                self.skipped += 1
-                return x + self.F - self.x
-            self.change = 0.0
-        F = self.net(x, t, r, y)
-        if moved is not None:
-            self.rate = thin(F - self.F).abs().mean() / moved
-        self.x, self.F = x, F
-        return F
+    def forward(self, x: Tensor, *rest: Tensor) -> Tensor:
+        return self.block(self.factor * x, *rest)
 
 
-def thin(x: Tensor) -> Tensor:
-    return x[..., ::8, ::8]
+class OwnToken(nn.Module):
+    """Self-attention in which every token sees itself alone."""
+
+    def __init__(self, attention: nn.Module):
+        super().__init__()
+        self.attention = attention
+
+    def forward(self, x: Tensor, delta: Tensor, *rest: Tensor) -> Tensor:
+        qkv = self.attention.qkv(x) + self.attention.qkv_d(delta)
+        return self.attention.proj(qkv.chunk(3, dim=-1)[2])
 
 
-def skipped_steps(log: str) -> tuple[int, int]:
-    """How many steps of how many the last run left out."""
-    skipped, steps = re.findall(r"EasyCache - skipped (\d+)/(\d+) steps", log)[-1]
-    return int(skipped), int(steps)
+def scale_blocks(net: TiM) -> None:
+    net.blocks = nn.ModuleList(ScaledBlock(block, 0.9) for block in net.blocks)
 
 
-EASY_CACHE = {"start_percent": 0.15, "end_percent": 0.95, "verbose": False}
+def cut_attention(net: TiM) -> None:
+    net.blocks[4].attn = OwnToken(net.blocks[4].attn)
 
 
-def test_easy_cache(host, net, noise):
-    """The state that the host keeps outside the network stays its own, though the node writes into what it is given."""
-    cached = EasyCache(net, 0.2, start=0.85, end=0.05)
-    times = make_times("uniform", 20)
-    expected = sample(cached, noise, times, labels(noise))
-    options = {"steps": 20, "cfg": 1.0}
-    found = run_patched(host, "EasyCache", options, reuse_threshold=0.2, **EASY_CACHE)
-    assert skipped_steps(host.log) == (cached.skipped, 20)
-    assert 3 < cached.skipped < 17
-    assert_close(found, expected)
-    assert (found - sample(net, noise, times, labels(noise))).abs().max() > 0.01
+BY_OTHER_PACKS = {"TestScaledBlocks": (0.9, scale_blocks), "TestAttentionOfBlock": (4.0, cut_attention)}
 
 
-def test_easy_cache_with_guidance(host):
-    plain = run_latent(host, {**class_model(), "sample": ksampler(steps=20)})
-    cached = run_patched(host, "EasyCache", {"steps": 20}, reuse_threshold=0.2, **EASY_CACHE)
-    assert skipped_steps(host.log)[0] > 3
-    assert 0.001 < (cached - plain).abs().mean() < 0.1
+@pytest.mark.parametrize("class_type", BY_OTHER_PACKS)
+def test_changes_by_other_packs(host, net, noise, class_type):
+    value, change = BY_OTHER_PACKS[class_type]
+    changed = copy.deepcopy(net)
+    change(changed)
+    found = run_patched(host, class_type, value=value)
+    assert_close(found, reference(changed, noise, TIMES, guidance_interval=EVERY_STEP))
+    assert (found - reference(net, noise, TIMES, guidance_interval=EVERY_STEP)).abs().max() > 0.05
 
 
-def test_easy_cache_that_reuses_nothing_is_no_cache(host):
-    plain = run_latent(host, {**class_model(), "sample": ksampler(steps=10)})
-    cached = run_patched(host, "EasyCache", {"steps": 10}, reuse_threshold=0.0, **EASY_CACHE)
-    assert skipped_steps(host.log) == (0, 10)
-    assert torch.equal(cached, plain)
+def test_wrapper_by_another_pack(host, net, noise):
+    def field(x: Tensor, t: Tensor, r: Tensor, y: Tensor) -> Tensor:
+        return 0.9 * net(x, t, r, y)
+
+    found = run_patched(host, "TestScaledOutput", {"cfg": 1.0}, value=0.9)
+    assert_close(found, sample(field, noise, TIMES, labels(noise)))
 
 
 NO_EFFECT = {  # node: its inputs, and what the line names

@@ -141,8 +141,3 @@ def test_prompt_without_pad_feature_is_padded_with_the_other_one(host, pipeline,
     options = {"cfg": 2.5, "guidance_interval": EVERY_STEP}
     found = run_text_latent(host, graph, pipeline)
     assert_same_latents(found, sample(adapted.net, noise, make_times("uniform", 4), *condition, **options))
-
-
-def test_prompt_that_cannot_be_padded_says_so(host, adapted):
-    ((node_id, text),) = shown(host, zeroed(adapted.file, "positive", "negative"))
-    assert node_id == "sample" and text.endswith("not padded, the picture is wrong")

@@ -169,6 +169,19 @@ def test_rope_scaling_compiles_into_one_graph():
         torch.testing.assert_close(compiled(*given, attention)[0], net(*given))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_blocks_can_be_replaced_for_one_call(kind):
+    """With the arguments of the block itself; here by nothing but its tokens."""
+    net = small(kind)
+    given = inputs(net)
+    plain, blocks = net(*given), list(net.blocks)
+    F, _ = net.predict(*given, attention, [blocks[0], lambda x, *rest: x, *blocks[2:]])
+    assert torch.equal(net(*given), plain)
+    del net.blocks[1]
+    assert torch.equal(F, net(*given))
+    assert not torch.equal(F, plain)
+
+
 class Host:
     """Layers as a host brings them; any object with these four will do."""
 

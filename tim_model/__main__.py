@@ -90,6 +90,7 @@ def generate(a: argparse.Namespace) -> None:
     if warning := size_warning(*size, pipeline.unit):
         print(f"warning: {warning}", file=sys.stderr)
     runs = [planned_stages(a, pipeline, size, steps) for steps in ([0] if a.times else a.steps or [DEFAULT_STEPS])]
+    pipeline.check_room(a.batch, *size)
     what = [a.prompt if a.label is None else a.label] * a.batch
     condition = pipeline.text(what, a.negative, a.cfg > 1) if a.label is None else pipeline.classes(what)
     rows = []

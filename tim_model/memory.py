@@ -22,6 +22,33 @@ def network_bytes(params: TiMParams, batch: int, height: int, width: int, dtype:
     return 30 * tokens * params.hidden_size * dtype.itemsize
 
 
+def check_room(params: TiMParams, batch: int, width: int, height: int, ratio: int, device: torch.device) -> None:
+    """Raise ValueError for pictures that this machine cannot hold at all, before its memory is gone.
+
+    What counts is the least that one step takes: a third of `network_bytes` in bfloat16, and the pictures, float32.
+
+    Args:
+        batch, width, height: of the pictures, in pixels, drawn together.
+        ratio: pixels of a latent cell and side.
+    """
+    network = network_bytes(params, batch, height // ratio, width // ratio, torch.bfloat16) // 3
+    wanted = network + 4 * 3 * batch * height * width
+    if wanted > (total := total_memory(device)):
+        raise ValueError(
+            f"{batch} x {width}x{height} pixels: need {wanted / 2**30:.0f} GiB or more, the device {device} has "
+            f"{total / 2**30:.0f}: draw fewer at once, or smaller ones"
+        )
+
+
+def total_memory(device: torch.device) -> int:
+    """Bytes of memory that `device` has in all; for CPU and MPS those of the machine."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[1]
+    import psutil
+
+    return psutil.virtual_memory().total + psutil.swap_memory().total
+
+
 def free_memory(device: torch.device) -> int:
     """Bytes that `device` has free, or that torch keeps for reuse; for CPU and MPS the machine's available memory."""
     if device.type == "cuda":
@@ -34,5 +61,5 @@ def free_memory(device: torch.device) -> int:
 
 def is_out_of_memory(error: RuntimeError) -> bool:
     """Whether a device, or for CPUs the machine, had no memory left; only CUDA and ROCm have a type for it."""
-    told = str(error)
-    return isinstance(error, torch.cuda.OutOfMemoryError) or "out of memory" in told or "DefaultCPUAllocator" in told
+    text = str(error)
+    return isinstance(error, torch.cuda.OutOfMemoryError) or "out of memory" in text or "DefaultCPUAllocator" in text

@@ -19,7 +19,7 @@ from .labels import label_index
 from .latents import LatentSpace, latent_shape
 from .latents import default_size as layout_size
 from .lora import Updates, merge_updates, read_loras
-from .memory import DECODE_BYTES, ENCODE_BYTES, free_memory, network_bytes
+from .memory import DECODE_BYTES, ENCODE_BYTES, check_room, free_memory, network_bytes
 from .net import TiM
 from .noise import draw_noise
 from .parts import check_parts
@@ -165,6 +165,10 @@ class TiMPipeline:
         shape = latent_shape(self.space, self.net.params.patch_size, *size, batch)
         return draw_noise(shape, seed).to(self.device)
 
+    def check_room(self, batch: int, width: int, height: int) -> None:
+        """ValueError for pictures that the device cannot hold at all; see `memory.check_room`."""
+        check_room(self.net.params, batch, width, height, self.space.ratio, self.device)
+
     def make_room(self, shape: Sequence[int]) -> None:
         """Free the text encoder if memory is short for sampling latents of `shape`; the next prompt loads it again."""
         batch, _, height, width = shape
@@ -218,6 +222,7 @@ class TiMPipeline:
             raise ValueError(f"enlarge={enlarge!r}: expected one of {', '.join(ENLARGE)}")
         for stage in stages:
             batch = len(condition.context)
+            self.check_room(batch, stage.width, stage.height)
             self.make_room(latent_shape(self.space, self.net.params.patch_size, stage.width, stage.height, batch))
         vae = self if enlarge == "pixels" else None
         with self.rope_scaled(rope):

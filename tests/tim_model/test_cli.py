@@ -351,6 +351,8 @@ def test_malformed_options_end_with_usage(model, tmp_path, capsys, options):
         (["--class", "0", "--rope", "rubber"], "invalid choice"),
         (["--class", "0", "--large-steps", "0"], "expected a number from 1"),
         (["--class", "0", "--out", "no/such/folder.png"], "folder"),
+        (["--class", "0", "--size", "8192x8192", "--batch", "4096"], "4096 x 8192x8192 pixels: need"),
+        (["--class", "0", "--batch", str(10**12)], "draw fewer at once, or smaller ones"),
         (["--class", "0", "--out", "x.jpg"], "'x.jpg': expected a name that ends in .png"),
         (["--class", "0", "--out", "x"], "expected a name that ends in .png"),
         (["--class", "0", "--steps", "4,4"], "expected whole numbers from 1, each once"),

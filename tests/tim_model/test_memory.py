@@ -22,7 +22,8 @@ def test_what_fits_passes(monkeypatch):
 @pytest.mark.parametrize(("batch", "side"), [(4096, 1024), (64, 8192), (10**12, 32)])
 def test_what_cannot_fit_is_refused(monkeypatch, batch, side):
     monkeypatch.setattr("tim_model.memory.total_memory", lambda device: 24 * 2**30)
-    with pytest.raises(ValueError, match=f"{batch} x {side}x{side} pixels: need .* GiB or more, the device cpu has 24:"):
+    message = f"{batch} x {side}x{side} pixels: need .* GiB or more, the device cpu has 24:"
+    with pytest.raises(ValueError, match=message):
         check_room(TEXT, batch, side, side, 32, CPU)
 
 

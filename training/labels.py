@@ -11,7 +11,7 @@ from .cache import MAX_CLASSES
 from .entries import count, some
 
 Label = int | str
-NUMBER = re.compile(r"[0-9]{1,18}")
+NUMBER = re.compile(r"-?[0-9]{1,18}")
 
 
 @dataclass(frozen=True)

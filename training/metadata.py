@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -59,7 +60,7 @@ def row_entry(folder: Path, row: Row) -> Entry:
     """The picture that a row names, with its captions or label."""
     text = row.values.get("text")
     text = row.values.get("caption") if text is None else text
-    label = row.values.get("label")
+    label = whole_number(row.values.get("label"))
     texts = text if isinstance(text, list) else [text]
     captions = tuple(t.strip() for t in texts if isinstance(t, str) and t.strip())
     if row.problem:
@@ -72,6 +73,13 @@ def row_entry(folder: Path, row: Row) -> Entry:
         return Entry(row.place, problem='has neither a "text" nor a "label"')
     kind = "empty" if all(isinstance(t, str) for t in texts) else "neither a text nor a list of texts"
     return Entry(row.place, problem=f'has a "text" that is {kind}')
+
+
+def whole_number(label: object) -> object:
+    """A label that a spreadsheet made 3.0 of 3 as that number; any other as it is."""
+    if isinstance(label, str) and re.fullmatch(r"[0-9]{1,9}\.0+", label):
+        label = float(label)
+    return int(label) if isinstance(label, float) and label.is_integer() else label
 
 
 def named_entry(folder: Path, row: Row, key: str, entry: Entry) -> Entry:

@@ -73,6 +73,16 @@ def test_labels_in_comma_separated_values(folder):
     assert opened(folder).class_names == ["cat", "dog"]
 
 
+def test_labels_of_spreadsheets(folder):
+    (folder / "metadata.csv").write_text("file_name,label\na.png,10.0\nsub/b.png,2.0\na.png,-1\n")
+    dataset = opened(folder)
+    assert [s.label for s in dataset.samples] == [10, 2]
+    assert dataset.dropped == [("a.png", "has the label '-1', expected one in data.class_names, or a number from 0")]
+    (folder / "metadata.csv").unlink()
+    (folder / "metadata.jsonl").write_text(lines({"file_name": "a.png", "label": 3.0}))
+    assert [s.label for s in opened(folder).samples] == [3]
+
+
 def test_list_of_captions(folder):
     rows = [{**ROWS[0], "text": ["a cat", " a kitten ", ""]}, {**ROWS[1], "text": ["a dog", 3]}]
     (folder / "metadata.jsonl").write_text(lines(*rows))

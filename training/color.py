@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 from io import BytesIO
 
 import numpy as np
@@ -19,33 +19,30 @@ def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     A profile that is damaged, or made for other channels than the picture has, is ignored, as viewers do. Pictures with
     sRGB's own profile keep their values.
     """
-    source = ImageCms.createProfile("LAB") if image.mode == "LAB" else read_profile(profile)
-    if source is None:
-        return image.convert("RGB")
-    mode = image.mode if image.mode in ("L", "CMYK", "LAB") else "L" if image.mode == "1" else "RGB"
+    mode = {"L": "L", "1": "L", "CMYK": "CMYK", "LAB": "LAB"}.get(image.mode, "RGB")
+    if mode == "LAB":
+        return ImageCms.applyTransform(image, transform_to_srgb(ImageCms.createProfile("LAB"), mode))
     try:
-        if mode != "LAB" and SPACES.get(source.profile.xcolor_space.strip()) != mode:
+        source = read_profile(profile, mode)
+        if source is None or mode == "RGB" and is_srgb(profile):
             return image.convert("RGB")
-        transform = ImageCms.buildTransform(
-            source, srgb(), mode, "RGB", ImageCms.Intent.RELATIVE_COLORIMETRIC, ImageCms.Flags.BLACKPOINTCOMPENSATION
-        )
-        if mode == "RGB" and changes_nothing(transform):
-            return image.convert("RGB")
-        return ImageCms.applyTransform(image.convert(mode), transform)
-    except (ImageCms.PyCMSError, OSError, ValueError):
-        if mode == "LAB":
-            raise
+        return ImageCms.applyTransform(image.convert(mode), transform_to_srgb(source, mode))
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
         return image.convert("RGB")
 
 
-def read_profile(content: bytes | None) -> ImageCms.ImageCmsProfile | None:
-    """The profile in a file's bytes; None where there is none or it is damaged."""
+def read_profile(content: bytes | None, mode: str) -> ImageCms.ImageCmsProfile | None:
+    """The profile in a file's bytes; None where there is none, or it is made for pictures of another mode."""
     if not content or len(content) > MAX_PROFILE:
         return None
-    try:
-        return ImageCms.ImageCmsProfile(BytesIO(content))
-    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
-        return None
+    profile = ImageCms.ImageCmsProfile(BytesIO(content))
+    return profile if SPACES.get(profile.profile.xcolor_space.strip()) == mode else None
+
+
+def transform_to_srgb(source: ImageCms.ImageCmsProfile, mode: str) -> ImageCms.ImageCmsTransform:
+    """From `mode` to RGB; where black is, black stays."""
+    intent, flags = ImageCms.Intent.RELATIVE_COLORIMETRIC, ImageCms.Flags.BLACKPOINTCOMPENSATION
+    return ImageCms.buildTransform(source, srgb(), mode, "RGB", intent, flags)
 
 
 @cache
@@ -53,11 +50,13 @@ def srgb() -> ImageCms.ImageCmsProfile:
     return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
 
 
-def changes_nothing(transform: ImageCms.ImageCmsTransform) -> bool:
-    """Whether a transform from RGB to RGB leaves all colors as they are, but for rounding: sRGB under any name."""
+@lru_cache(maxsize=32)  # the same few profiles come with all pictures of a camera
+def is_srgb(content: bytes) -> bool:
+    """Whether an RGB profile leaves all colors as they are, but for rounding: sRGB under any name."""
     levels = np.linspace(0, 255, 9).round().astype(np.uint8)
     cube = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), -1).reshape(-1, 3)
     grays = np.arange(256, dtype=np.uint8)[:, None].repeat(3, 1)
     colors = np.concatenate([cube, grays])[None]
+    transform = transform_to_srgb(read_profile(content, "RGB"), "RGB")
     found = np.asarray(ImageCms.applyTransform(Image.fromarray(colors), transform))
     return bool(np.abs(found.astype(int) - colors).max() <= ROUNDING)

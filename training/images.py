@@ -28,6 +28,11 @@ MAX_PIXELS = 178_956_970  # beyond which Pillow refuses
 MAX_BYTES = 2**31  # of a file, which some readers load whole; the largest picture with 16 bits has 1.1 GB
 DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N")  # 16 bits, or more, of gray
 ORIENTATION = 0x0112  # the EXIF tag
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
 
 
 def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
@@ -85,12 +90,15 @@ def check_pixels(width: int, height: int, max_pixels: int) -> None:
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """The picture turned and mirrored as its EXIF says; damaged EXIF says nothing."""
+    """The picture turned and mirrored as its EXIF says; damaged EXIF says nothing.
+
+    Not by Pillow's exif_transpose, which writes EXIF anew and fails where other tags are odd.
+    """
     try:
-        orientation = image.getexif().get(ORIENTATION)
+        turn = TURNS.get(image.getexif().get(ORIENTATION))
     except DAMAGED:
-        return image
-    return ImageOps.exif_transpose(image) if orientation in range(2, 9) else image
+        turn = None
+    return image if turn is None else image.transpose(turn)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

@@ -70,6 +70,16 @@ def test_folder_of_odd_files(tmp_path):
     assert dropped["cat/cut.jpg"].startswith("is broken")
 
 
+def test_pictures_of_common_endings_are_found(tmp_path):
+    kinds = {"a.jfif": "JPEG", "b.JPE": "JPEG", "c.apng": "PNG", "d.tga": "TGA", "e.jp2": "JPEG2000", "f.avif": "AVIF"}
+    kinds = {name: kind for name, kind in kinds.items() if kind in Image.SAVE}  # older Pillow has no AVIF
+    for name, kind in kinds.items():
+        Image.new("RGB", (16, 16), "red").save(tmp_path / name, kind)
+        (tmp_path / name).with_suffix(".txt").write_text("a red square")
+    dataset = opened(tmp_path)
+    assert [sample.name for sample in dataset.samples] == sorted(kinds) and not dataset.dropped
+
+
 @pytest.mark.parametrize("captions", [True, False])
 def test_images_of_kinds_that_are_not_read_are_listed(tmp_path, captions):
     folder = write_classes(tmp_path / "data", 1)

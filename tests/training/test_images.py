@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import struct
+
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, ImageOps
 
 from training.image_kinds import ENDINGS
 from training.images import fit, read_image, to_tensor
@@ -232,3 +234,26 @@ def test_damaged_exif_turns_nothing(tmp_path):
     for cut in (10, 20, len(content)):
         Image.new("RGB", (20, 10)).save(tmp_path / "a.jpg", exif=content[:cut])
         assert read_image(tmp_path / "a.jpg").size == ((10, 20) if cut == len(content) else (20, 10))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("ending", ["jpg", "png", "webp", "tif"])
+def test_all_orientations(tmp_path, ending, orientation):
+    """As Pillow turns them, whose way fails with some of the EXIF that cameras write."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    array = np.random.default_rng(0).integers(0, 256, (4, 6, 3), np.uint8).repeat(8, 0).repeat(8, 1)
+    Image.fromarray(array).save(tmp_path / f"a.{ending}", exif=exif)
+    with Image.open(tmp_path / f"a.{ending}") as image:
+        expected = np.asarray(ImageOps.exif_transpose(image))
+    found = np.asarray(read_image(tmp_path / f"a.{ending}"))
+    assert np.array_equal(found, expected)
+    assert found.shape == ((32, 48, 3) if orientation < 5 else (48, 32, 3))
+
+
+def test_odd_tags_beside_the_orientation(tmp_path):
+    """A tag whose content does not fit its type, which cannot be written anew."""
+    entries = struct.pack("<HHII", 0x0112, 3, 1, 6) + struct.pack("<HHII", 0x9286, 5, 1, 2**31)
+    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + entries + bytes(4)
+    Image.new("RGB", (20, 10)).save(tmp_path / "a.jpg", exif=exif)
+    assert read_image(tmp_path / "a.jpg").size == (10, 20)

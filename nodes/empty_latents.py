@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from .model import TiMModel
 
 STOCK_RATIO = 8  # pixels a cell of Empty Latent Image, of Empty SD3 Latent, and of nearly all that other packs make
-STOCK_CHANNELS = 4  # the fewest of them
+# Pixels a cell by the channels of what nodes make: of pixels, SD, SD3, Hunyuan Image and Flux 2.
+RATIOS = {3: 1, 4: STOCK_RATIO, 16: STOCK_RATIO, 64: 32, 128: 16}
 # Newer hosts resize empty latents by the ratio that their node states, before any noise is drawn.
 HOST_RESIZES = "downscale_ratio_spacial" in inspect.signature(comfy.sample.fix_empty_latent_channels).parameters
+LONGEST_BATCH = 128  # pictures that Latent From Batch reaches
 
 logger = logging.getLogger(__name__)
 
@@ -39,51 +41,72 @@ def empty_latent(tim: TiMModel, width: int, height: int, batch: int) -> dict:
     return {"samples": samples, "downscale_ratio_spacial": space.ratio}
 
 
-def counts_stock_pixels(tim: TiMModel, latent: Tensor) -> bool:
-    """Whether a run's latent (B,C,h,w) is an empty one of another node that nobody has resized for this model.
+def ratio_of_other_node(tim: TiMModel, latent: Tensor) -> int | None:
+    """Pixels a cell that another node meant an empty latent (B,C,h,w) of a run to have, where the model has others.
 
-    The host has brought it to the model's channels by then: by repeating them, or as a view of the first of them. A
-    whole latent of fewer channels than any stock node makes was made for such a model.
+    None for ours, for what the host has resized, and for what nobody can know. By then the host has brought it to the
+    model's channels: it took the first of more, or repeated fewer and took the first of those; both leave a view that
+    shows how many there were. Only whole repeats of 4 or 16 channels leave none.
     """
-    if HOST_RESIZES or space_of(tim).ratio == STOCK_RATIO or latent.ndim != 4:
-        return False
-    if latent.any() or latent.signbit().any():
-        return False
-    return latent.shape[1] >= STOCK_CHANNELS or latent.stride(0) > latent[0].numel()
+    if latent.ndim != 4 or latent.any() or latent.signbit().any() or latent.stride(1) != latent[0, 0].numel():
+        return None
+    held, own = latent.stride(0) // latent.stride(1), latent.shape[1]
+    if held == own:
+        ratio = None if HOST_RESIZES or own == 3 else STOCK_RATIO
+    else:
+        ratio = RATIOS.get(held, RATIOS[3] if held % 3 == 0 else None)
+    return None if ratio == space_of(tim).ratio else ratio
 
 
-def resize_stock_empty(tim: TiMModel, latent: Tensor, noise: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+def resize_empty(tim: TiMModel, latent: Tensor, noise: Tensor, seed: int, ratio: int) -> tuple[Tensor, Tensor]:
     """Latent and noise for the pixels that the node of an empty latent was asked for, as TiM Empty Latent has them.
+
+    Args:
+        ratio: pixels a cell that the node counted.
 
     Raises:
         ValueError: noise that is neither that of the seed nor zero, so that nobody can draw it at another size.
     """
-    width, height = (STOCK_RATIO * cells for cells in (latent.shape[3], latent.shape[2]))
-    unit = unit_of(tim)
+    width, height = ratio * latent.shape[3], ratio * latent.shape[2]
+    space, unit = space_of(tim), unit_of(tim)
     nearest = nearest_multiple(width, unit), nearest_multiple(height, unit)
-    shape = latent_shape(space_of(tim), tim.params.patch_size, *nearest, len(latent))
-    resized = latent.new_full(shape, -0.0)
-    if not noise.any():
-        new_noise = noise.new_zeros(shape)
-    elif torch.equal(noise, comfy.sample.prepare_noise(latent, seed)):
-        new_noise = comfy.sample.prepare_noise(resized, seed)
-    else:
-        ratio = space_of(tim).ratio
+    resized = latent.new_full(latent_shape(space, tim.params.patch_size, *nearest, len(latent)), -0.0)
+    new_noise = noise_like(resized, noise, seed)
+    if new_noise is None:
         raise ValueError(
-            f"the empty latent is meant for {width}x{height} pixels, 8 a cell, of which this TiM model makes "
-            f"{latent.shape[3] * ratio}x{latent.shape[2] * ratio}, and its noise is no plain noise of the seed: use "
-            f"TiM Empty Latent at {nearest[0]}x{nearest[1]}"
+            f"the empty latent is meant for {width}x{height} pixels, {ratio} a cell, of which this TiM model makes "
+            f"{latent.shape[3] * space.ratio}x{latent.shape[2] * space.ratio}, and its noise is no plain noise of the "
+            f"seed: use TiM Empty Latent at {nearest[0]}x{nearest[1]}"
         )
-    if nearest != (width, height):
+    if nearest == (width, height):
+        logger.info(
+            f"The empty latent counts {ratio} pixels a cell: drawing its {width}x{height}, {space.ratio} a cell"
+        )
+    else:
         tell(
             f"the empty latent is meant for {width}x{height} pixels, this TiM model makes multiples of {unit}: drawing "
             f"{nearest[0]}x{nearest[1]}; TiM Empty Latent says which sizes fit"
         )
-    else:
-        logger.info(f"Empty latent of {width}x{height} pixels, 8 a cell, made anew with {ratio_text(tim)} a cell")
     return resized, new_noise
 
 
-def ratio_text(tim: TiMModel) -> str:
-    ratio = space_of(tim).ratio
-    return "1 pixel" if ratio == 1 else f"{ratio} pixels"
+def noise_like(latent: Tensor, noise: Tensor, seed: int) -> Tensor | None:
+    """What the host would have drawn for `latent` where it drew `noise` for another size; None for noise of others."""
+    if not noise.any():
+        return torch.zeros_like(latent, device=noise.device)
+    if torch.equal(noise, comfy.sample.prepare_noise(noise, seed)):
+        return comfy.sample.prepare_noise(latent, seed)
+    places = places_in_batch(noise, seed)
+    return None if None in places else comfy.sample.prepare_noise(latent, seed, places)
+
+
+def places_in_batch(noise: Tensor, seed: int) -> list[int | None]:
+    """Which pictures of the seed's batch each noise belongs to, for those that Latent From Batch has taken out."""
+    generator = torch.Generator().manual_seed(seed)
+    places: list[int | None] = [None] * len(noise)
+    for i in range(LONGEST_BATCH):
+        draw = torch.randn(noise.shape[1:], generator=generator).to(noise)
+        places = [i if place is None and torch.equal(row, draw) else place for place, row in zip(places, noise)]
+        if None not in places:
+            break
+    return places

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from .areas import areas_in_cells
-from .empty_latents import counts_stock_pixels, resize_stock_empty
+from .empty_latents import ratio_of_other_node, resize_empty
 from .latent_format import space_of
 from .pixel_latents import tell_pixel_nodes
 from .run_checks import check_finite, check_sigmas, check_start, log_cfg, tell_size
@@ -23,8 +23,8 @@ def prepare_run(executor, noise: Tensor, latent: Tensor, sampler, sigmas: Tensor
     guider = executor.class_obj
     tim = guider.model_patcher.model
     check_sigmas(sigmas)
-    if counts_stock_pixels(tim, latent):
-        latent, noise = resize_stock_empty(tim, latent, noise, args[SEED])
+    if other_ratio := ratio_of_other_node(tim, latent):
+        latent, noise = resize_empty(tim, latent, noise, args[SEED], other_ratio)
         kwargs |= {"latent_shapes": [latent.shape]} if "latent_shapes" in kwargs else {}
     tim.check_latent(latent)
     check_start(latent, noise, float(sigmas[0]))

@@ -10,9 +10,8 @@ from tests.host.graphs import class_model, ksampler, node, run_latent, tim_sampl
 from tests.host.test_errors import refuses
 from tests.host.text_graphs import text_model
 
-STOCK = {
-    "EmptyLatentImage": {"channels": 4}, "EmptySD3LatentImage": {"channels": 16},
-}  # fmt: skip
+STOCK = ["EmptyLatentImage", "EmptySD3LatentImage"]  # of 4 and of 16 channels
+TRANSITIONS = node("TiMTransitionSampler", stochasticity=0.0, velocity=False)
 
 
 def resizes(host) -> bool:
@@ -103,14 +102,33 @@ def test_sizes_that_the_model_does_not_make_are_rounded_and_told(host, stack):
         assert "meant for 88x160 pixels, this TiM model makes multiples of 32: drawing 96x160" in host.log
 
 
+@pytest.mark.parametrize("kind", ["EmptyChromaRadianceLatentImage", "EmptyFlux2LatentImage"])
+def test_other_ratios(host, stack, kind):
+    """Pixels, and 128 channels of 16 pixels a cell: no host knows their ratio."""
+    graph = text_model(width=128, height=64, batch=2)
+    graph["sample"] = ksampler(**text_graphs.CONDITIONED)
+    found = run_latent(host, {**graph, "latent": empty(kind, 128, 64, 2)})
+    assert torch.equal(found, run_latent(host, graph)) and found.shape == (2, 32, 2, 4)
+
+
+@pytest.mark.parametrize("sampler", [ksampler, tim_sampler])
+def test_pictures_taken_out_of_a_batch(host, stack, sampler):
+    """They keep the noise of their place in it."""
+    graph = {**text_model(width=128, height=64, batch=3), "sample": sampler(**text_graphs.CONDITIONED)}
+    whole = run_latent(host, graph)
+    graph |= {"batch": empty("EmptyLatentImage", 128, 64, 3)}
+    graph["latent"] = node("LatentFromBatch", samples=["batch", 0], batch_index=1, length=2)
+    assert (run_latent(host, graph) - whole[1:]).abs().max() < 1e-4
+
+
 def test_noise_that_cannot_be_drawn_again_is_refused(host, stack):
-    """The second of three pictures of a batch, by the noise of its place in the batch."""
+    """Noise of another node."""
     if resizes(host):
         pytest.skip("this host resizes the latent before it draws the noise")
-    graph = {**text_model(), "batch": empty("EmptyLatentImage", 128, 64, 3)}
-    graph["latent"] = node("LatentFromBatch", samples=["batch", 0], batch_index=1, length=1)
-    graph["sample"] = ksampler(**text_graphs.CONDITIONED)
-    refuses(host, graph, "KSampler", "128x64 pixels", "512x256", "TiM Empty Latent at 128x64")
+    graph = text_model()
+    graph |= graphs.advanced_sampling(graphs.guider(**text_graphs.CONDITIONED), TRANSITIONS, graphs.schedule())
+    graph |= {"latent": empty("EmptyLatentImage", 128, 64), "noise": node("TestNoise", seed=3)}
+    refuses(host, graph, "SamplerCustomAdvanced", "128x64 pixels", "512x256", "TiM Empty Latent at 128x64")
 
 
 def test_without_noise_the_size_is_right_too(host, stack):

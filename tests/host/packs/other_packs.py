@@ -1,4 +1,4 @@
-"""Nodes as other packs have them: samplers around a sampler, in all the ways that Python keeps one in another."""
+"""Nodes as other packs have them: samplers around a sampler in all the ways of Python, any times, other noise."""
 
 from __future__ import annotations
 
@@ -129,4 +129,25 @@ class Sigmas:
         return (torch.tensor([float(value) for value in values.split(",")]),)
 
 
-NODE_CLASS_MAPPINGS = {"TestWrapSampler": WrapSampler, "TestSigmas": Sigmas}
+class UniformNoise:
+    """NOISE that is not the host's own of the seed."""
+
+    def __init__(self, seed):
+        self.seed = seed
+
+    def generate_noise(self, latent):
+        return torch.rand(latent["samples"].shape, generator=torch.Generator().manual_seed(self.seed))
+
+
+class Noise:
+    RETURN_TYPES, FUNCTION, CATEGORY = ("NOISE",), "make", "test"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"seed": ("INT", {"default": 0})}}
+
+    def make(self, seed):
+        return (UniformNoise(seed),)
+
+
+NODE_CLASS_MAPPINGS = {"TestNoise": Noise, "TestWrapSampler": WrapSampler, "TestSigmas": Sigmas}

@@ -47,8 +47,7 @@ def read_tree(folder: Path) -> Tree:
     files, unread, notes = [], [], []
     waiting, links, seen = [folder], [], set()
     while waiting or links:
-        linked = not waiting
-        place = Path(heapq.heappop(links)) if linked else waiting.pop()
+        place = waiting.pop() if waiting else Path(heapq.heappop(links))
         try:
             status = place.stat()
             if (status.st_dev, status.st_ino) in seen:

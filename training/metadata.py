@@ -87,16 +87,11 @@ def named_entry(folder: Path, row: Row, key: str, entry: Entry) -> Entry:
     name = row.values.get(key)
     if not isinstance(name, str) or not name:
         return Entry(row.place, problem=f'names no image file, expected its name in "{key}"')
-    path, outside = None, False
-    for spelling in dict.fromkeys((name, *spellings(name), *spellings(name.replace("\\", "/")))):
-        inner = inside(folder, spelling)
-        outside |= inner is None
-        if inner is not None and is_file(folder / inner):
-            path = folder / inner
-            break
-    if path is not None:
-        return replace(entry, path=path)
-    reason = "lies outside the folder" if outside else "does not exist"
+    found = [inside(folder, s) for s in dict.fromkeys((name, *spellings(name), *spellings(name.replace("\\", "/"))))]
+    for inner in filter(None, found):
+        if is_file(folder / inner):
+            return replace(entry, path=folder / inner)
+    reason = "lies outside the folder" if None in found else "does not exist"
     return Entry(row.place, problem=f"names {name[:80]}, which {reason}")
 
 

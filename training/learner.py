@@ -19,6 +19,9 @@ from .sections import Config
 from .setup import Parts, build_net, frozen_dtype
 from .step import StepLoss
 
+HYPERPARAMETERS = ("betas", "weight_decay", "eps")  # of the optimizer, beside its rate, which follows the schedule
+ANOTHER = "another run.folder=… starts another run"
+
 
 class Learner:
     """Network, average, optimizer and objective on the device."""
@@ -107,18 +110,36 @@ class Learner:
         names = {name for name, value in self.net.named_parameters() if value.requires_grad}
         return {name: value for name, value in weights.items() if name in names}
 
-    def load_state(self, state: dict) -> None:
-        """Go on from a state of the same network; everything else may have changed in the config."""
+    def load_state(self, state: dict) -> list[str]:
+        """Go on from a state of the same network; returns, in lines, what has changed of the optimizer's settings."""
         step, params = state["step"], self.params.to_dict()
         layers, found = state_layers(state), lora_layers(self.net)
         if state["params"] != params:
-            raise ConfigError(f"the state of step {step} has params {state['params']}, the config means {params}")
+            names = [name for name in {**state["params"], **params} if state["params"].get(name) != params.get(name)]
+            told, meant = ({name: values.get(name) for name in names} for values in (state["params"], params))
+            raise ConfigError(f"the state of step {step} has params {told}, the config means {meant}; {ANOTHER}")
         if layers != found:
             told, meant = layers_summary(layers), layers_summary(found)
-            raise ConfigError(f"the state of step {step} has lora: {told}; the config means: {meant}")
+            raise ConfigError(f"the state of step {step} has lora: {told}; the config means: {meant}; {ANOTHER}")
         self.net.load_state_dict({**self.net.state_dict(), **state["net"]})
         average = {**self.ema.net.state_dict(), **state["ema"]["net"]}
         self.ema.load_state_dict({"net": average, "updates": state["ema"]["updates"]})
-        self.optimizer.load_state_dict(state["optimizer"])
         self.engine.load_scaler_state(state["scaler"])
         set_random_state(state["random"])
+        return self.load_optimizer(state["optimizer"])
+
+    def load_optimizer(self, state: dict) -> list[str]:
+        """Go on with the moments of a state and the settings of the config."""
+        configured = [{name: group[name] for name in HYPERPARAMETERS} for group in self.optimizer.param_groups]
+        self.optimizer.load_state_dict(state)
+        lines = {}
+        for group, values in zip(self.optimizer.param_groups, configured, strict=True):
+            for name, value in values.items():
+                if plain(group[name]) != plain(value):
+                    lines[name] = f"optimizer.{name}: {plain(group[name])} in the state, {plain(value)} from here"
+            group.update(values)
+        return list(lines.values())
+
+
+def plain(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value

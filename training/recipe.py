@@ -31,8 +31,8 @@ PATHS = (
 )
 OWN_KEYS = {  # what one command knows and the others don't
     "training.train": (
-        "objective", "sampling", "resume", "model.preset", "model.checkpoint", "model.patch_size", "model.depth",
-        "model.num_heads", "model.vae", "model.text_encoder", "model.lora_rank",
+        "objective", "sampling", "resume", "resume_changed", "model.preset", "model.checkpoint", "model.patch_size",
+        "model.depth", "model.num_heads", "model.vae", "model.text_encoder", "model.lora_rank",
     ),
     "training.autoencoder": (
         "loss", "model.latent_channels", "model.encoder_block_out_channels", "model.decoder_block_out_channels",

@@ -17,12 +17,14 @@ from .data import Batch
 from .engine import Engine
 from .learner import Learner
 from .lock import RunLock
+from .origin import held_out_digests, origin
 from .reporter import Reporter
+from .resume import check_state, state_to_resume
 from .sections import Config
 from .setup import build_parts
 from .share import Share, check_same, share_of_folder, together
 from .signals import StopSignals
-from .state import States, find_state, read_state
+from .state import States
 
 INTERRUPTED = 130  # exit status, as of a command stopped by Ctrl-C
 
@@ -58,10 +60,13 @@ class Run:
             self.lock.acquire()
         settings = {**common_settings(config), "precision": self.engine.precision}
         check_same(settings, "start all of them with the same recipe and overrides")
-        state = self.state_to_resume()
+        state = state_to_resume(config, self.states, self.engine.is_main)
         cache = share_of_folder(Path(config.data.cache))
         self.parts = build_parts(config, state=state, share=cache)
         check_same(self.parts.sources(), "copy the same files to all machines, or put them on a disk that all see")
+        self.origin = origin(config, self.parts)
+        if state is not None:
+            self.tell(check_state(state, self.origin, config, self.parts))
         self.parts.data.encode(config.sampling.prompts, self.engine.device, cache)
         self.learner = Learner(config, self.parts, self.engine)
         if state is not None:
@@ -76,6 +81,10 @@ class Run:
     def net(self) -> TiM:
         """The network as trained, without the wrapper that joins the processes."""
         return self.learner.net
+
+    def tell(self, lines: list[str]) -> None:
+        for line in lines if self.engine.is_main else ():
+            print(line)
 
     # ------------------------------------------------------------------ the loop
 
@@ -215,29 +224,16 @@ class Run:
             "seconds": self.seconds,
             "failures": self.failures,
             "numbers": self.numbers,
+            "origin": self.origin,
+            "steps_per_epoch": self.parts.data.batches_per_epoch,
+            "held_out": held_out_digests(self.parts),
             **self.learner.state(),
             "metadata": {**self.parts.metadata(self.config), "recipe": to_yaml(self.config)},
         }
 
-    def state_to_resume(self) -> dict | None:
-        """The state that `resume` means, None for a fresh run."""
-        resume, newest = self.config.resume, self.states.newest()
-        told = find_state(Path(resume)) if resume not in ("auto", "none") else None
-        if newest and resume != "auto" and (told is None or told.resolve() != newest.resolve()):
-            advice = f"resume=auto goes on from {newest.name}, another run.folder leaves them alone"
-            raise ConfigError(f"resume={resume}, but {self.states.folder} holds states: {advice}")
-        if told or not newest:
-            return read_state(told) if told else None
-        state, problems = self.states.read_newest()
-        for problem in problems if self.engine.is_main else ():
-            print(f"{problem}: set aside, the run goes on from step {state['step']}")
-        return state
-
     def load_state(self, state: dict) -> None:
-        """Go on from a state of the same network."""
-        self.learner.load_state(state)
-        if state["metadata"]["data_hash"] != self.parts.dataset.digest() and self.engine.is_main:
-            print("the data has changed since the state was written: the order of samples is another one from here")
+        """Go on from a state of the same training."""
+        self.tell(self.learner.load_state(state))
         self.step, self.seconds, self.failures = state["step"], state["seconds"], state["failures"]
         self.numbers = state.get("numbers", {})
         if self.failures >= self.config.run.max_nonfinite:  # these steps have ended the run once

@@ -171,3 +171,6 @@ class Config:
     # "auto" goes on from the newest whole state in the run folder; "none" wants a folder without states, and so does
     # the path of a state or run folder to start from, unless it is the newest one there
     resume: str = "auto"
+    # go on from a state of other data, another model.checkpoint or another objective, which is refused else; it names
+    # what differs. A new run from old weights alone names them in model.checkpoint instead, in another run.folder
+    resume_changed: bool = False

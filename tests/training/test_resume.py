@@ -89,13 +89,34 @@ def test_no_whole_state(data, tmp_path, capsys):
     assert contents(tmp_path / "run" / "states") == before
 
 
-def test_finished_run_is_left_as_it_is(data, tmp_path):
+def test_finished_run_is_left_as_it_is(data, tmp_path, capsys):
     recipe = write_recipe(tmp_path, data)
     assert train(recipe, "run.steps=2") == 0
     weights = load_file(tmp_path / "run" / "model-ema.safetensors")
-    assert train(recipe, "run.steps=2") == 0
+    config = (tmp_path / "run" / "config.yaml").read_bytes()
+    capsys.readouterr()
+    assert train(recipe, "run.steps=2", "optimizer.lr=1") == 0
+    output = capsys.readouterr().out
+    assert f"nothing was trained: {tmp_path / 'run'} is at step 2, run.steps=2; a larger run.steps goes on" in output
+    assert "wrote" not in output and "run.folder=" in output
+    assert (tmp_path / "run" / "config.yaml").read_bytes() == config  # of what was trained
     again = load_file(tmp_path / "run" / "model-ema.safetensors")
     assert all(torch.equal(again[name], value) for name, value in weights.items())
+    (tmp_path / "run" / "model-ema.safetensors").unlink()  # as where it was killed before it wrote them
+    assert train(recipe, "run.steps=2") == 0
+    assert load_file(tmp_path / "run" / "model-ema.safetensors").keys() == weights.keys()
+
+
+def test_run_whose_time_is_up_is_left_as_it_is(data, tmp_path, capsys):
+    """It went a step further with every call."""
+    recipe = write_recipe(tmp_path, data)
+    assert train(recipe, "run.max_minutes=1e-9") == 0
+    capsys.readouterr()
+    assert train(recipe, "run.max_minutes=1e-9") == 0
+    assert "nothing was trained: run.max_minutes=1e-09 ended the run at step 1 of 8" in capsys.readouterr().out
+    assert last_state(tmp_path / "run")["step"] == 1
+    assert train(recipe, "run.max_minutes=0") == 0
+    assert last_state(tmp_path / "run")["step"] == 8
 
 
 def test_changed_data_is_said(data, tmp_path, capsys):
@@ -103,7 +124,7 @@ def test_changed_data_is_said(data, tmp_path, capsys):
     recipe = write_recipe(tmp_path, folder)
     assert train(recipe, "run.steps=2") == 0
     write_picture(folder / "dog" / "new.png", seed=9)
-    assert train(recipe, "run.steps=3") == 0
+    assert train(recipe, "run.steps=3", "resume_changed=true") == 0
     assert "the data has changed since the state was written" in capsys.readouterr().out
 
 

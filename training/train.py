@@ -15,11 +15,14 @@ import torch
 from tim_model.files import one_line
 
 from .config import load_config, to_yaml
+from .origin import origin
 from .precision import describe_precision, training_device
+from .resume import check_state, state_to_resume
 from .run import INTERRUPTED, Run
 from .sections import Config
 from .setup import build_parts, describe
 from .share import joined, rank
+from .state import States
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -59,9 +62,14 @@ def peers(error: Exception) -> str:
 
 
 def dry_run(config: Config) -> None:
-    """Print what a run would do."""
-    parts = build_parts(config, write=False)
+    """Print what a run would do, after the state that it would go on from."""
+    keep = config.checkpoint
+    states = States(Path(config.run.folder) / "states", keep.keep_last, keep.keep_every)
+    state = state_to_resume(config, states, tell=True)
+    parts = build_parts(config, write=False, state=state)
+    changed = check_state(state, origin(config, parts), config, parts) if state else []
     print(to_yaml(config))
+    print(*changed, f"from step {state['step']}" if state else "from step 0, a fresh run", sep="\n")
     print(parts.data.table())
     print(f"held out: {len(parts.data.held_out)}, steps an epoch: {parts.data.batches_per_epoch}")
     print(describe(parts))

@@ -134,9 +134,12 @@ def test_renamed_folder_does_not_swap_classes_on_resume(tmp_path, capsys):
     recipe = write_recipe(tmp_path, data)
     assert train(recipe, "run.steps=2") == 0
     (data / "cat").rename(data / "kitten")
-    error = error_of(capsys, train(recipe, "run.steps=3"))
-    assert "the state of step 2 knows 2, but not kitten" in error and "expected cat, dog" in error
+    for dry in ([], ["--dry-run"]):
+        error = error_of(capsys, train(recipe, "run.steps=3", *dry))
+        assert "the state of step 2 knows 2, but not kitten" in error and "expected cat, dog" in error
     (data / "kitten").rename(data / "cat")
+    assert train(recipe, "run.steps=3", "--dry-run") == 0
+    assert "\nfrom step 2\n" in capsys.readouterr().out
     assert train(recipe, "run.steps=3") == 0
     assert last_state(tmp_path / "run")["step"] == 3
 

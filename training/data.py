@@ -14,8 +14,9 @@ from torch import Tensor
 
 from .buckets import describe_batches, epoch_batches, held_out, own_slice
 from .dataset import Dataset
-from .encode import Latents, Share, TextFeatures
+from .encode import Latents, TextFeatures
 from .sections import Config
+from .share import ALONE, Share
 
 
 @dataclass(frozen=True)
@@ -156,12 +157,14 @@ class Data:
                 if len(waiting) > 1 or step == stop and waiting:
                     yield waiting.popleft().result()
 
-    def held_out_batches(self, size: int) -> Iterator[Batch]:
-        """The held-out samples, in batches of one bucket."""
+    def held_out_batches(self, size: int, share: Share = ALONE) -> Iterator[tuple[int, Batch]]:
+        """The own part of the held-out samples, in batches of one bucket; and where each batch begins among them."""
         buckets: dict = {}
         for i in self.held_out:
             buckets.setdefault(self.dataset.samples[i].bucket, []).append((i, False))
-        for _, rows in sorted(buckets.items()):
-            for k in range(0, len(rows), size):
-                part = rows[k : k + size]
-                yield self.batch(part, 0, range(len(part)))
+        batches = [rows[k : k + size] for _, rows in sorted(buckets.items()) for k in range(0, len(rows), size)]
+        place = 0
+        for rows in batches:
+            if own := own_slice(rows, share.rank, share.world):
+                yield place, self.batch(rows, 0, own)
+            place += len(rows)

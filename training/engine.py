@@ -17,7 +17,7 @@ from tim_model import TiM
 from .config import ConfigError
 from .precision import choose_precision, training_device
 from .sections import RunConfig
-from .share import exchange
+from .share import Share, exchange
 
 PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 
@@ -50,6 +50,7 @@ class Engine:
         if config.precision == "fp16" and self.device.type == "cpu":
             raise ConfigError("run.precision=fp16: needs a GPU, expected fp32 or bf16 on a CPU")
         self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
+        self.share = Share(self.rank, self.world)
         self.is_main = self.accelerator.is_main_process
         started = int(os.environ.get("WORLD_SIZE", "1"))  # by torchrun and its like
         if started != self.world:  # else each of them would write the whole run

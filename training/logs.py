@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import math
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,17 +13,18 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from tim_model.files import CheckpointError
+from tim_model.files import CheckpointError, one_line
 
 from .cache import write_text, writing
 from .data import Batch
 from .engine import Engine
 from .loss import LossOutput
 
-# `loss` is what is minimized; the adaptive weight keeps it near 1, so that `denoising_loss` is the one to watch
+# `loss` is what is minimized; the adaptive weight keeps it near 1, so that `denoising_loss` is the one to watch. Where
+# the network or its target is not finite for some samples, `nonfinite_samples` counts them and losses are NaN.
 COLUMNS = (
     "step", "epoch", "loss", "denoising_loss", "proj_loss", "grad_norm", "lr", "samples_per_second", "minutes",
-    "memory_gib", "held_out_loss",
+    "memory_gib", "held_out_loss", "nonfinite_samples",
 )  # fmt: skip
 
 
@@ -40,7 +43,9 @@ class Meter:
         values = {"loss": out.weighted_loss, "denoising_loss": out.denoising_loss.mean(), "proj_loss": out.proj_loss}
         for name, value in values.items():
             self.sums[name] = self.sums.get(name, 0) + value.detach().float() * batch.count
-        self.sums["samples"] = self.sums.get("samples", 0) + batch.count
+        counts = {"samples": batch.count, "nonfinite_samples": (~out.finite).sum() * (batch.count > 0)}
+        for name, value in counts.items():
+            self.sums[name] = self.sums.get(name, 0) + value
 
     def end_step(self, grad_norm: float, lr: float, seconds: float) -> None:
         self.steps += 1
@@ -49,10 +54,11 @@ class Meter:
 
     def take(self, engine: Engine) -> dict[str, float]:
         """Means over all processes since the last call, which starts anew."""
-        names = ("loss", "denoising_loss", "proj_loss", "samples")
+        names = ("loss", "denoising_loss", "proj_loss", "samples", "nonfinite_samples")
         total = dict(zip(names, engine.sum([self.sums[name] for name in names]), strict=True))
-        samples = total.pop("samples")
-        values = {name: value / samples for name, value in total.items()}
+        samples, nonfinite = total.pop("samples"), int(total.pop("nonfinite_samples"))
+        values = {name: math.nan if nonfinite else value / samples for name, value in total.items()}
+        values |= {"nonfinite_samples": nonfinite}
         values |= self.last | {"samples_per_second": samples / self.sums["seconds"], "memory_gib": engine.memory_gib()}
         self.reset()
         return values
@@ -72,7 +78,7 @@ class Logs:
         self.csv = folder / "log.csv"
         cut_csv(self.csv, step)
         self.board = open_tensorboard(folder / "tensorboard", step) if tensorboard else None
-        self.wandb = open_wandb(folder, wandb, config) if wandb else None
+        self.wandb = open_wandb(folder, step, wandb, config) if wandb else None
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Report some of `COLUMNS`."""
@@ -86,6 +92,10 @@ class Logs:
     def picture(self, step: int, picture: Image.Image) -> None:
         """Report a sample sheet."""
         self.tell_board("add_image", "samples", np.asarray(picture), step, dataformats="HWC")
+        if self.wandb is not None:
+            import wandb
+
+            self.wandb.log({"samples": wandb.Image(picture)}, step=step)
 
     def tell_board(self, method: str, *arguments, **options) -> None:
         """Call a method of TensorBoard's writer; where it cannot write, as on a full disk, the run goes on without."""
@@ -137,10 +147,31 @@ def open_tensorboard(folder: Path, step: int):
     return SummaryWriter(str(folder), purge_step=step + 1)
 
 
-def open_wandb(folder: Path, project: str, config: Mapping | None):
+def open_wandb(folder: Path, step: int, project: str, config: Mapping | None):
+    """The run of wandb that belongs to a run folder: a fresh run gets one of its own, a resumed one goes on with it.
+
+    Raises:
+        ValueError: wandb refuses, as without a login.
+    """
     try:
         import wandb
     except ImportError:
         print("wandb is not installed (pip install wandb): numbers go to log.csv")
         return None
-    return wandb.init(project=project, dir=str(folder), id=folder.name, resume="allow", config=dict(config or {}))
+    name = wandb_id(folder / "wandb_id.txt", fresh=step == 0)
+    try:
+        return wandb.init(
+            project=project, dir=str(folder), id=name, name=folder.name, resume="allow", config=dict(config or {})
+        )
+    except wandb.Error as error:
+        advice = "`wandb login`, WANDB_MODE=offline, or run.wandb= for none"
+        raise ValueError(f"run.wandb={project}: {one_line(error)}; {advice}") from None
+
+
+def wandb_id(path: Path, fresh: bool) -> str:
+    """The id in a file of the run folder; a new one, which the file then holds, for a fresh run or where it is gone."""
+    known = path.read_text(encoding="utf-8").strip() if path.is_file() and not fresh else ""
+    if not known:
+        known = uuid.uuid4().hex
+        write_text(path, known + "\n")
+    return known

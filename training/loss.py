@@ -24,7 +24,7 @@ SIGMA_D = {"ot_fm": 1.0, "trigflow": 0.5, "edm": 0.5, "vp": 1.0, "ve": 1.0}
 
 @dataclass(frozen=True)
 class LossOutput:
-    """What an objective computes for B samples; only the last three carry a gradient."""
+    """What an objective computes for B samples; the three losses carry a gradient."""
 
     target: Tensor  # like x
     dF_dt: Tensor  # like x, 0 where the objective needs none
@@ -32,6 +32,7 @@ class LossOutput:
     denoising_loss: Tensor  # (B,)
     weighted_loss: Tensor  # scalar, what is minimized
     proj_loss: Tensor  # scalar, 0 without h_target
+    finite: Tensor  # (B,), False where the losses hide that the network or its target is not finite
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def transition_loss(
     loss = denoising_loss(F_pred, target, cosine)
     weight = time_weight(t, r, transport)
     weighted = weight * loss / (loss.detach() + ADAPTIVE_EPS)
-    return LossOutput(target, dF_dt, weight, loss, weighted.mean(), proj_loss)
+    return LossOutput(target, dF_dt, weight, loss, weighted.mean(), proj_loss, finite_rows(F_pred, target))
 
 
 def make_target(
@@ -152,6 +153,11 @@ def denoising_loss(F_pred: Tensor, target: Tensor, cosine: bool) -> Tensor:
     if cosine:
         loss = loss + guarded((1 - F.cosine_similarity(F_pred, target, dim=1)).flatten(1).mean(dim=1))
     return loss
+
+
+def finite_rows(F_pred: Tensor, target: Tensor) -> Tensor:
+    """Which samples (B,) have a finite squared error, whatever `denoising_loss` puts in its place."""
+    return (F_pred.detach() - target.detach()).square().flatten(1).mean(dim=1).isfinite()
 
 
 def guarded(loss: Tensor) -> Tensor:

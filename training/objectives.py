@@ -11,7 +11,16 @@ from torch import Tensor
 from tim_model.transport import get_transport
 
 from .derivative import Network, mix, per_sample, total_derivative
-from .loss import Guidance, LossOutput, check_batch, denoising_loss, make_target, predict, transition_loss
+from .loss import (
+    Guidance,
+    LossOutput,
+    check_batch,
+    denoising_loss,
+    finite_rows,
+    make_target,
+    predict,
+    transition_loss,
+)  # fmt: skip
 
 MEANFLOW_EPS = 1e-3
 
@@ -63,7 +72,7 @@ def flow_matching(
     target = make_target(path, x, noise, t, t, dF_dt, guidance)
     F_pred, proj_loss = predict(net, path, mix(path, x, noise, t)[0], t, t, context, h_target)
     loss = denoising_loss(F_pred, target, cosine=False)
-    return LossOutput(target, dF_dt, torch.ones_like(t), loss, loss.mean(), proj_loss)
+    return LossOutput(target, dF_dt, torch.ones_like(t), loss, loss.mean(), proj_loss, finite_rows(F_pred, target))
 
 
 def meanflow(
@@ -79,7 +88,7 @@ def meanflow(
     F_pred, proj_loss = predict(net, path, mix(path, x, noise, t)[0], t, r, context, h_target)
     loss = denoising_loss(F_pred, target, cosine=False)
     weighted = adaptive(loss, x[0].numel(), settings.power)
-    return LossOutput(target, dF_dt, torch.ones_like(t), loss, weighted.mean(), proj_loss)
+    return LossOutput(target, dF_dt, torch.ones_like(t), loss, weighted.mean(), proj_loss, finite_rows(F_pred, target))
 
 
 def split_meanflow(
@@ -112,7 +121,7 @@ def split_meanflow(
         target[rows] = composed_velocity(net, *(value[rows] for value in (x_t, t, r, split, context)))
     F_pred, proj_loss = predict(net, path, x_t, t, r, context, h_target)
     loss = denoising_loss(F_pred, target, cosine=False)
-    return LossOutput(target, dF_dt, torch.ones_like(t), loss, loss.mean(), proj_loss)
+    return LossOutput(target, dF_dt, torch.ones_like(t), loss, loss.mean(), proj_loss, finite_rows(F_pred, target))
 
 
 @torch.no_grad()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
-from PIL.Image import Image
 from tqdm import tqdm
 
 from .budget import Budget
@@ -16,12 +15,13 @@ from .export import step_of_weights, write_weights
 from .learner import Learner
 from .logs import Logs, Meter, read_csv
 from .precision import describe_precision, slower_bf16
-from .samples import draw_sheet, make_sheet
+from .samples import Drawn, draw_sheet, make_sheet, write_sheet
 from .sections import Config
 from .setup import Parts, describe
+from .share import together
 from .signals import StopSignals
 from .state import read_state
-from .step import held_out_loss
+from .step import held_out_losses, mean_loss
 
 
 class Reporter:
@@ -84,18 +84,16 @@ class Reporter:
 
     def report(self, step: int, numbers: dict[str, float], end: bool) -> None:
         """The log row of a step, with its held-out loss, and its sample sheet, each if due; see `numbers`."""
-        if self.engine.is_main:
-            self.write_row(step, numbers, end)
-            self.write_sheet(step, end)
+        self.write_row(step, numbers, end)
+        self.write_sheet(step, end)
 
     def catch_up(self, step: int, numbers: dict[str, float], end: bool) -> None:
         """What is due after a step, as far as the run that saved its state was stopped or killed before it was done."""
-        if not self.engine.is_main:
-            return
-        row, sheet = self.row_missing(step, numbers, end), self.sheet_missing(step, end)
+        missing = self.row_missing(step, numbers, end), self.sheet_missing(step, end)
+        row, sheet = self.engine.share.gather(missing)[0]  # of the process that writes
         if row or sheet:
-            missing = ["log row"] * row + ["sample sheet"] * sheet
-            print(f"step {step} lacks its {' and '.join(missing)}: made up for now", flush=True)
+            names = ["log row"] * row + ["sample sheet"] * sheet
+            self.tell(f"step {step} lacks its {' and '.join(names)}: made up for now")
         if row:
             self.write_row(step, numbers, end)
         if sheet:
@@ -104,30 +102,40 @@ class Reporter:
     def write_row(self, step: int, numbers: dict[str, float], end: bool) -> None:
         values = dict(numbers)
         if self.validation_due(step, end):
-            if (loss := self.stop.unless(self.validate)) is not None:
-                values["held_out_loss"] = loss
+            losses = self.engine.share.gather(self.stop.unless(self.held_out_losses))
+            if None not in losses:
+                values["held_out_loss"] = mean_loss(losses)
             else:
-                print(f"no held-out loss of step {step}: the run was stopped before, and makes up for it")
+                self.tell(f"no held-out loss of step {step}: the run was stopped before, and makes up for it")
         if values:
-            self.logs.write(step, values)
+            with together():
+                if self.engine.is_main:
+                    self.logs.write(step, values)
 
     def write_sheet(self, step: int, end: bool) -> None:
         if not self.sheet_due(step, end):
             return
-        if picture := self.stop.unless(self.draw, self.sheet_path(step)):
+        parts = self.engine.share.gather(self.stop.unless(self.draw))
+        if None in parts:
+            self.tell(f"no sample sheet of step {step}: the run was stopped before, and makes up for it")
+        elif self.engine.is_main and (picture := write_sheet(self.sheet, parts, self.sheet_path(step))):
             self.logs.picture(step, picture)
-        elif self.stop.received:
-            print(f"no sample sheet of step {step}: the run was stopped before, and makes up for it")
 
-    def draw(self, path: Path) -> Image | None:
+    def tell(self, line: str) -> None:
+        if self.engine.is_main:
+            print(line, flush=True)
+
+    def draw(self) -> Drawn:
+        """The own part of a sheet."""
         with self.learner.sampling():
-            return draw_sheet(self.sheet, self.learner.ema.net, self.engine.device, path)
+            return draw_sheet(self.sheet, self.learner.ema.net, self.engine.device, self.engine.share)
 
-    def validate(self) -> float:
+    def held_out_losses(self) -> dict[int, float]:
+        """Of the own part of the held-out samples, by their place."""
         size = -(-self.config.data.batch_size // self.config.optimizer.accumulation)
-        batches = self.parts.data.held_out_batches(size)
+        batches = self.parts.data.held_out_batches(size, self.engine.share)
         with self.engine.autocast():
-            return held_out_loss(self.learner.loss, self.learner.ema.net, batches, self.engine.device)
+            return held_out_losses(self.learner.loss, self.learner.ema.net, batches, self.engine.device)
 
     # ------------------------------------------------------------------ what is due
 

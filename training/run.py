@@ -181,12 +181,13 @@ class Run:
         """Save the state and, where the run ends by its steps or its time, the weights; returns the exit status."""
         path = self.save()
         stopped = self.stopped and self.step < self.config.run.steps
-        if self.engine.is_main:
-            self.reporter.close()
-            if stopped:
-                print(f"stopped at step {self.step}; the same command goes on from {path}")
-            else:
-                self.reporter.finish(path, self.step, self.seconds, done)
+        with together():
+            if self.engine.is_main:
+                self.reporter.close()
+                if stopped:
+                    print(f"stopped at step {self.step}; the same command goes on from {path}")
+                else:
+                    self.reporter.finish(path, self.step, self.seconds, done)
         self.learner.close()
         return INTERRUPTED if stopped else 0
 

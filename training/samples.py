@@ -20,6 +20,17 @@ from tim_model.pictures import grid, to_pictures
 from .encode import free
 from .sections import Config
 from .setup import Parts
+from .share import ALONE, Share
+
+Pictures = dict[tuple[int, int], Image.Image]  # of a sheet, by row and column
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What a process drew of a sheet, or why it could not."""
+
+    pictures: Pictures
+    problem: str = ""
 
 
 @dataclass(frozen=True)
@@ -41,27 +52,33 @@ class Sheet:
     seed: int
     vae: str
 
-    def draw(self, net: TiM, device: torch.device) -> Image.Image:
-        """A row for each number of steps, from the same noise."""
+    def draw(self, net: TiM, device: torch.device, share: Share = ALONE) -> Pictures:
+        """The own pictures by their row, one for each number of steps, and column; rows start from the same noise."""
         noise = draw_noise((len(self.context), *self.shape), self.seed)
-        rows = []
-        for steps in self.steps:
-            states = [self.one(net, noise[i : i + 1], i, steps, device) for i in range(len(noise))]
-            rows.append(torch.cat(states))
-        pictures = [to_pictures(images) for images in self.decode(rows, device)]
-        return grid(pictures, [f"steps: {steps}" for steps in self.steps])
+        columns = share.of(range(len(noise)))
+        states = {
+            (row, i): self.one(net, noise[i : i + 1], i, steps, device)
+            for row, steps in enumerate(self.steps)
+            for i in columns
+        }
+        return {place: to_pictures(image)[0] for place, image in self.decode(states, device).items()}
+
+    def compose(self, pictures: Pictures) -> Image.Image:
+        """The sheet of the pictures of all processes."""
+        rows = [[pictures[row, i] for i in range(len(self.context))] for row in range(len(self.steps))]
+        return grid(rows, [f"steps: {steps}" for steps in self.steps])
 
     def one(self, net: TiM, noise: Tensor, i: int, steps: int, device: torch.device) -> Tensor:
         conditions = (c[i : i + 1].to(device) for c in (self.context, self.null_context))
         times = sheet_times(self.transport, steps)
         return sample(net, noise.to(device), times, *conditions, cfg=self.cfg, transport=self.transport).cpu()
 
-    def decode(self, rows: list[Tensor], device: torch.device) -> list[Tensor]:
+    def decode(self, states: dict[tuple[int, int], Tensor], device: torch.device) -> dict[tuple[int, int], Tensor]:
         """Pictures of states, one at a time; the VAE is there only meanwhile."""
-        if not self.vae:
-            return rows
+        if not self.vae or not states:
+            return states
         vae = load_vae(self.vae, device)
-        decoded = [torch.cat([vae.decode(state[None]).cpu() for state in row]) for row in rows]
+        decoded = {place: vae.decode(state).cpu() for place, state in states.items()}
         del vae
         free()
         return decoded
@@ -110,15 +127,29 @@ def sheet_times(transport: str, steps: int) -> list[float]:
     return [path.T_min + (path.T_max - path.T_min) * t for t in make_times("uniform", steps)]
 
 
-def draw_sheet(sheet: Sheet, net: TiM, device: torch.device, path: Path) -> Image.Image | None:
-    """Write a sheet; where memory or numbers don't suffice, say so and go on: it must not end a run."""
+def draw_sheet(sheet: Sheet, net: TiM, device: torch.device, share: Share = ALONE) -> Drawn:
+    """The own part of a sheet; where memory or numbers don't suffice, it says why: a sheet must not end a run."""
     try:
-        picture = sheet.draw(net, device)
+        return Drawn(sheet.draw(net, device, share))
+    except (torch.OutOfMemoryError, ValueError, RuntimeError, OSError) as error:
+        free()
+        return Drawn({}, reason(error))
+
+
+def write_sheet(sheet: Sheet, parts: Sequence[Drawn], path: Path) -> Image.Image | None:
+    """Write a sheet of the parts that the processes drew; where one of them could not, or the disk is full, say so."""
+    try:
+        if problems := [part.problem for part in parts if part.problem]:
+            raise ValueError(problems[0])
+        picture = sheet.compose({place: image for part in parts for place, image in part.pictures.items()})
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic(path) as temporary:
             picture.save(temporary, format="PNG")
         return picture
-    except (torch.OutOfMemoryError, ValueError, RuntimeError, OSError) as error:
-        print(f"no sample sheet {path.name}: {' '.join(str(error).split())[:200]}")
-        free()
+    except (ValueError, OSError) as error:
+        print(f"no sample sheet {path.name}: {reason(error)}")
         return None
+
+
+def reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

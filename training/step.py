@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -70,11 +70,23 @@ def expand(mask: Tensor, like: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def held_out_loss(loss: StepLoss, net: TiM, batches: Iterable[Batch], device: torch.device) -> float:
-    """Mean unweighted loss of held-out samples, at the same times and noise every time."""
-    losses, row = [], 0
-    for batch in batches:
-        out = loss(net, batch.to(device), HELD_OUT_STEP + row)
-        losses.append(out.denoising_loss.float().cpu())
-        row += len(batch)
-    return float(torch.cat(losses).mean())
+def held_out_losses(
+    loss: StepLoss, net: TiM, batches: Iterable[tuple[int, Batch]], device: torch.device
+) -> dict[int, float]:
+    """Unweighted losses of held-out samples by their place, at the same times and noise every time; NaN for none.
+
+    Args:
+        batches: the part of each batch that this process works on, and where the batch begins; see `Data`.
+    """
+    losses: dict[int, float] = {}
+    for place, batch in batches:
+        out = loss(net, batch.to(device), HELD_OUT_STEP + place)
+        own = torch.where(out.finite, out.denoising_loss.float(), torch.nan).tolist()
+        losses.update(zip((place + batch.positions).tolist(), own, strict=True))
+    return losses
+
+
+def mean_loss(parts: Sequence[Mapping[int, float]]) -> float:
+    """The mean over all processes, in the order of the samples."""
+    losses = {place: value for part in parts for place, value in part.items()}
+    return float(torch.tensor([losses[place] for place in sorted(losses)]).mean())

@@ -5,10 +5,17 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 import torch.distributed as dist
+from PIL import Image
 
 from training import datasets
+from training.config import load_config
+from training.logs import read_csv
+from training.samples import make_sheet
+from training.setup import build_net, build_parts
 from training.share import Share, exchange, share_by, share_of_folder, together
 from training.train import main
 
@@ -116,3 +123,27 @@ def test_folders_of_their_own(data, tmp_path):
     assert [status for status, _ in results] == [0, 0], results
     assert last_state(tmp_path / "run")["step"] == 2
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_all_validate_and_draw(data, tmp_path):
+    """Three processes have the held-out loss and the sheet of one; three sheets of a column each make the whole."""
+    options = ["run.steps=2", "data.held_out=5", "run.validate_every=1", "run.log_every=1", "data.batch_size=4"]
+    options += ["sampling.every=2", "sampling.steps=[1, 2]", "sampling.classes=[0, 1, 1, 0]", "optimizer.eps=1e-3"]
+    assert train(write_recipe(tmp_path, data, "one"), *options) == 0
+    results = train_ranks(write_recipe(tmp_path, data, "three"), options, options, options)
+    assert [status for status, _ in results] == [0, 0, 0], results
+    logs = [read_csv(tmp_path / name / "log.csv") for name in ("one", "three")]
+    losses = [[float(row["held_out_loss"]) for row in rows] for rows in logs]
+    assert len(losses[0]) == 2 and losses[1] == pytest.approx(losses[0], rel=1e-5)
+    one, three = (Image.open(tmp_path / name / "samples" / "step-00000002.png") for name in ("one", "three"))
+    assert np.abs(np.asarray(one, int) - np.asarray(three, int)).max() <= 1
+
+
+def test_each_process_draws_its_columns(data, tmp_path):
+    config = load_config(write_recipe(tmp_path, data), ["sampling.every=1", "sampling.classes=[0, 1, 1]"])
+    parts = build_parts(config)
+    sheet, net = make_sheet(parts, config), build_net(parts)
+    pictures = [sheet.draw(net, torch.device("cpu"), Share(k, 2)) for k in range(2)]
+    assert [{column for _, column in part} for part in pictures] == [{0, 2}, {1}]
+    whole = sheet.compose(sheet.draw(net, torch.device("cpu")))
+    assert sheet.compose(pictures[0] | pictures[1]).tobytes() == whole.tobytes()

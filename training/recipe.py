@@ -60,7 +60,8 @@ class RecipeLoader(yaml.SafeLoader):
     """YAML that keeps plain values as they are written, and refuses a key that stands there twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        pairs = node.value if isinstance(node, yaml.MappingNode) else []
+        keys = [key.value for key, _ in pairs if isinstance(key, yaml.ScalarNode)]
         if twice := [key for key, count in Counter(keys).items() if count > 1]:
             raise ConstructorError(problem=f"the key {twice[0]} is there twice", problem_mark=node.start_mark)
         return super().construct_mapping(node, deep)
@@ -129,7 +130,7 @@ def apply_override(kind: type, tree: dict, override: str) -> None:
     try:
         tree[last] = parse(text)
     except ValueError as error:
-        raise ConfigError(f"{override}: is no YAML ({error})") from None
+        raise ConfigError(f"{key}={short.repr(text)}: is no YAML ({error})") from None
 
 
 def check_command(kind: type, tree: Mapping) -> None:

@@ -77,12 +77,14 @@ MISTAKES = {
     "run.steps=1:30": "run.steps=1:30: expected a whole number",  # 90 in YAML
     "run.steps=0x10": "run.steps=0x10: expected a whole number",
     "optimizer.lr=1:30.5": "optimizer.lr=1:30.5: expected a number",
-    "data.class_names=[a": "data.class_names=[a: is no YAML (line 1: expected ',' or ']', but got '<stream end>')",
+    "data.class_names=[a": "data.class_names='[a': is no YAML (line 1: expected ',' or ']', but got '<stream end>')",
     "data.class_names=[[a]]": "data.class_names[0]=['a']: expected a text",
     "data.batch_size=2026-13-45": "data.batch_size=2026-13-45: expected a whole number",  # no date either
     "run.precision= bf16": "run.precision=' bf16': expected one of",
     "loss.noise=0": "loss: unknown key, it belongs to recipes of python -m training.autoencoder: start that command",
-    f"run.steps={1000 * '['}": f"run.steps={1000 * '['}: is no YAML (it is nested too deeply)",
+    "data.class_names=---\n---": "data.class_names='---\\n---': is no YAML (line 2: but found another document)",
+    "data.class_names=!!map [a]": "data.class_names='!!map [a]': is no YAML (line 1: expected a mapping node",
+    f"run.steps={1000 * '['}": "run.steps='[[[",
 }
 
 

@@ -114,7 +114,7 @@ def test_a_run_that_time_ends_says_so(tmp_path, capsys):
     assert train(recipe, "run.max_minutes=1e-6", "optimizer.schedule=cosine") == 0
     assert "run.max_minutes=1e-06 ended the run at step 1 of 8, with the learning rate at" in capsys.readouterr().out
     assert train(recipe, "optimizer.schedule=cosine") == 0
-    assert "max_minutes" not in capsys.readouterr().out
+    assert "ended the run" not in capsys.readouterr().out
 
 
 def test_fashion_cpu_ends_annealed_in_the_minutes_that_the_readme_states():

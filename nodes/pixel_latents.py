@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from comfy_execution.utils import get_executing_context
-from server import PromptServer
 
 from .empty_latents import STOCK_RATIO
 from .notices import tell
@@ -22,6 +21,8 @@ def tell_pixel_nodes(ratio: int) -> None:
     running = get_executing_context()
     if running is None or ratio == STOCK_RATIO:
         return
+    from server import PromptServer  # a server runs wherever a node does
+
     queue = PromptServer.instance.prompt_queue.get_current_queue_volatile()[0]
     graph = next((item[2] for item in queue if item[1] == running.prompt_id), {})
     for node in latent_nodes(graph, running.node_id):

@@ -16,6 +16,7 @@ from ..tim_model.text import build_text_model, compute_pad_feature, encode_token
 from ..tim_model.text_files import TextEncoderFiles, packed_files, read_text_encoder_files
 from ..tim_model.tokenizer import TiMTokenizer
 from .conditions import PAD_FEATURE
+from .lora import reading_loras
 from .notices import tell
 
 
@@ -81,7 +82,7 @@ def load_clip(path: str | os.PathLike) -> comfy.sd.CLIP:
     target = comfy.supported_models_base.ClipTarget(partial(HostTokenizer, files), partial(HostTextEncoder, files))
     with naming(path):
         clip = comfy.sd.CLIP(target, parameters=comfy.utils.calculate_parameters(files.state_dict))
-    clip.patcher.cached_patcher_init = (load_clip_patcher, (path,))
+    reading_loras(clip.patcher).cached_patcher_init = (load_clip_patcher, (path,))
     return clip
 
 

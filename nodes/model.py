@@ -23,6 +23,7 @@ from ..tim_model.latents import LatentSpace
 from ..tim_model.memory import network_bytes
 from .conditions import NO_PADDING, prepare_conditions
 from .latent_format import TiMLatentFormat
+from .lora import LoraNames, reading_loras
 from .network import HostTiM
 from .patches import tell_unused_patches
 from .run import prepare_run
@@ -47,7 +48,7 @@ class TiMConfig(comfy.supported_models_base.BASE):
         return comfy.model_base.ModelType.FLOW
 
 
-class TiMModel(comfy.model_base.BaseModel):
+class TiMModel(LoraNames):
     """The host's model around the network: tells it the exact t and r, and checks conditions before sampling."""
 
     def __init__(self, config: TiMConfig, class_names: list[str], size: tuple[int, int]):
@@ -139,7 +140,7 @@ def load_model(path: str | os.PathLike, dtype: torch.dtype | None = None, disabl
     plain = comfy.model_patcher.ModelPatcher
     patcher_class = plain if disable_dynamic else getattr(comfy.model_patcher, "CoreModelPatcher", plain)
     offload_device = comfy.model_management.unet_offload_device()
-    patcher = patcher_class(model, comfy.model_management.get_torch_device(), offload_device)
+    patcher = reading_loras(patcher_class(model, comfy.model_management.get_torch_device(), offload_device))
     if not comfy.model_management.is_device_cpu(offload_device):
         model.to(offload_device)
     dynamic = hasattr(patcher, "is_dynamic") and patcher.is_dynamic()

@@ -204,9 +204,8 @@ import comfy.model_base
 spec = importlib.util.spec_from_file_location("pack", pack + "/__init__.py", submodule_search_locations=[pack])
 sys.modules["pack"] = importlib.util.module_from_spec(spec)
 from pack.nodes.lora import LoraNames
-base, python = comfy.model_base.BaseModel, type("Empty", (), {})
-print([n for n in dir(LoraNames) if n not in dir(python) + ["__init__"] and getattr(LoraNames, n) is not getattr(base, n)])
-print(LoraNames.__init__ is base.__init__)
+base, of_every_class = comfy.model_base.BaseModel, set(dir(type("Empty", (), {}))) - {"__init__"}
+print([n for n in dir(LoraNames) if n not in of_every_class and getattr(LoraNames, n) is not getattr(base, n, None)])
 """
 
 
@@ -214,4 +213,4 @@ def test_the_model_takes_nothing_but_names_from_the_families_that_lend_them(host
     command = [sys.executable, "-c", SCRIPT, str(host_dir), str(ROOT)]
     result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(host_dir))
     assert result.returncode == 0, result.stderr[-2000:]
-    assert result.stdout.splitlines() == ["[]", "True"]
+    assert result.stdout.splitlines()[-1] == "[]"

@@ -29,7 +29,6 @@ from tim_model.__main__ import main
 from tim_model.pipeline import Condition
 from tim_model.text import TextEncoder, pad_features
 
-pytestmark = pytest.mark.usefixtures("stack")
 STRENGTH = 0.8
 LAYERS = [
     "blocks.0.attn.qkv",
@@ -198,14 +197,16 @@ import importlib.util, sys
 host, pack = sys.argv[1:]
 sys.argv = ["main.py", "--cpu"]
 sys.path.insert(0, host)
+import utils.install_util  # as in the host's main.py, before a folder of its own hides it
 import comfy.options
 comfy.options.enable_args_parsing()
 import comfy.model_base
 spec = importlib.util.spec_from_file_location("pack", pack + "/__init__.py", submodule_search_locations=[pack])
 sys.modules["pack"] = importlib.util.module_from_spec(spec)
 from pack.nodes.lora import LoraNames
-base, of_every_class = comfy.model_base.BaseModel, set(dir(type("Empty", (), {}))) - {"__init__"}
-print([n for n in dir(LoraNames) if n not in of_every_class and getattr(LoraNames, n) is not getattr(base, n, None)])
+base = comfy.model_base.BaseModel
+names = [name for name in dir(LoraNames) if name == "__init__" or not name.startswith("__")]
+print([name for name in names if getattr(LoraNames, name) is not getattr(base, name, None)])
 """
 
 

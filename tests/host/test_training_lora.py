@@ -52,7 +52,7 @@ def class_graph() -> Graph:
 def class_case(host, tmp_path_factory) -> Case:
     folder = tmp_path_factory.mktemp("class")
     for i in range(6):
-        write_picture(folder / "data" / "ab"[i % 2] / f"{i}.png", (32, 32), seed=i)
+        write_picture(folder / "data" / ("bag", "coat")[i % 2] / f"{i}.png", (32, 32), seed=i)
     updates = train(host, folder, "class-lora", MODEL_FILE)
     return Case("class-lora", load_checkpoint(MODEL_FILE), class_graph, tim_sampler(), updates)
 

@@ -24,7 +24,8 @@ def prepare_run(executor, noise: Tensor, latent: Tensor, sampler, sigmas: Tensor
     tim = guider.model_patcher.model
     check_sigmas(sigmas)
     if other_ratio := ratio_of_other_node(tim, latent):
-        latent, noise = resize_empty(tim, latent, noise, args[SEED], other_ratio)
+        seed = args[SEED] if len(args) > SEED else kwargs.get("seed", 0)
+        latent, noise = resize_empty(tim, latent, noise, seed, other_ratio)
         kwargs |= {"latent_shapes": [latent.shape]} if "latent_shapes" in kwargs else {}
     tim.check_latent(latent)
     check_start(latent, noise, float(sigmas[0]))
@@ -33,7 +34,7 @@ def prepare_run(executor, noise: Tensor, latent: Tensor, sampler, sigmas: Tensor
     if not getattr(guider, "expects_large", False):
         tell_size(width * ratio, height * ratio, tim.size)
     tell_pixel_nodes(ratio)
-    log_cfg(getattr(guider, "cfg", 1.0))
+    log_cfg(getattr(guider, "cfg", None))
     areas_in_cells(guider.conds, ratio, height, width)
     sampler = prepare_sampler(sampler, guider.model_options)
     sigmas = sigmas.clone()  # uni_pc writes into them, and other samplers may share them

@@ -63,14 +63,14 @@ def tell_size(width: int, height: int, size: tuple[int, int]) -> None:
     if times >= FAR_BEYOND:
         tell(
             f"{width}x{height} pixels are {times:.3g} times the area that this model is made for "
-            f"({size[0]}x{size[1]}): expect repeated or broken shapes; if that size is not what you set, a node counts "
-            "8 pixels a cell (Empty Latent Image, Upscale Latent); for large pictures take TiM High-Res Sampler"
+            f"({size[0]}x{size[1]}): expect repeated or broken shapes; for large pictures take TiM High-Res Sampler, "
+            "and if this is no size that you set, TiM Empty Latent in place of another pack's"
         )
 
 
-def log_cfg(cfg: float) -> None:
-    """Log a guidance scale far above what TiM is published with."""
-    if cfg > STRONG_CFG:
+def log_cfg(cfg: object) -> None:
+    """Log a guidance scale far above what TiM is published with; guiders of other packs may have something else."""
+    if isinstance(cfg, (int, float)) and cfg > STRONG_CFG:
         logger.warning(
             f"cfg {cfg:g} is far above the 2.5 that TiM is published with (KSampler's default of 8 is for other "
             "models): expect harsh colors and shapes; 1.5 to 4 serve most prompts"

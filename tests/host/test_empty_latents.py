@@ -149,6 +149,12 @@ def test_sizes_far_beyond_the_model_s_own_are_told(host):
     assert "64x64 pixels are 4 times the area that this model is made for (32x32)" in host.log
 
 
+def test_lines_are_shown_on_the_node(host, stack):
+    graph = {**text_model(width=512, height=512, batch=1), "sample": ksampler(**text_graphs.CONDITIONED, steps=1)}
+    ((name, text),) = graphs.shown(host, {**graph, **text_graphs.decoded()})
+    assert name == "sample" and "512x512 pixels are 4 times the area that this model is made for (256x256)" in text
+
+
 def test_upscale_latent_is_told(host, stack):
     """It counts 8 pixels a cell: in front of a sampler, and of the VAE."""
     graph = {**text_model(width=128, height=128), "sample": ksampler(**text_graphs.CONDITIONED, steps=1)}

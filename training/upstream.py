@@ -46,5 +46,5 @@ def sampled_rows(path: Path, count: int) -> set[int]:
     try:
         batches = json.loads(read_bounded(path, MAX_TABLE))
         return {int(i) for batch in batches for i in batch}
-    except (ValueError, TypeError, RecursionError):
+    except (ValueError, TypeError, OverflowError, RecursionError):
         raise ValueError(f"{path}: expected a JSON list of batches, each a list of line numbers from 0") from None

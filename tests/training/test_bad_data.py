@@ -160,6 +160,16 @@ def test_metadata_as_editors_leave_it(tmp_path):
     assert [reason.endswith("which does not exist") for _, reason in dataset.dropped] == [True, True, False]
 
 
+@pytest.mark.parametrize("batches", ["[[1e400]]", "[[NaN]]", "[null]", 5000 * "[", "[[" + 5000 * "9" + "]]"])
+def test_samplers_with_odd_numbers(tmp_path, batches):
+    write_picture(tmp_path / "a.png")
+    line = {"image_file": "a.png", "captions": ["a cat"], "bucket": "x-16x16"}
+    (tmp_path / "data_info.jsonl").write_text(json.dumps(line))
+    (tmp_path / "bucket_sampler.json").write_text(batches)
+    with pytest.raises(ValueError, match=r"bucket_sampler\.json: expected a JSON list of batches"):
+        opened(tmp_path)
+
+
 def test_metadata_that_names_a_link_to_itself(tmp_path):
     try:
         os.symlink(tmp_path / "loop.png", tmp_path / "loop.png")

@@ -85,6 +85,9 @@ def image_dataset(
 ) -> Dataset:
     if config.resolution < unit:
         raise ValueError(f"data.resolution={config.resolution}: expected at least {unit}, the pixels of one token")
+    if not 0 <= config.bucket_step <= config.resolution:
+        expected = f"0 or more pixels, at most data.resolution={config.resolution}"
+        raise ValueError(f"data.bucket_step={config.bucket_step}: expected {expected}")
     usable = [entry for entry in layout.entries if not entry.problem]
     labels = {entry.label for entry in usable} - {None}
     classes = number_classes(labels, config.class_names, known) if labels else Classes({}, [])

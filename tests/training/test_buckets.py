@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,6 +19,10 @@ from training.buckets import (
     own_slice,
     share_buckets,
 )
+from training.datasets import open_dataset
+from training.sections import DataConfig
+
+from .tiny import train, write_picture, write_recipe
 
 
 @pytest.mark.parametrize(
@@ -220,3 +225,40 @@ def test_equal_samples_are_held_out_together():
         assert len(held) == 20 and all((i ^ 1) in held for i in held)
     assert len(held_out(pairs, 21, 0)) == 21  # one pair has to part
     assert len(held_out(["equal"] * 9, 3, 0)) == 3
+
+
+def test_crops_and_full_batches_are_told(tmp_path, capsys):
+    """Before a run, in it and in its data.txt: pictures of 33x33 and 36x33 pixels, of which 32x32 are trained."""
+    for i in range(5):
+        write_picture(tmp_path / "data" / "fox" / f"{i}.png", (33, 33) if i % 2 else (36, 33), seed=i)
+    recipe = write_recipe(tmp_path, tmp_path / "data")
+    options = ["data.resolution=64", "data.batch_size=2", "model.patch_size=8", "data.bucket_step=16", "run.steps=1"]
+    lines = [
+        "note: buckets crop 5.0% of a picture on average, 8.3% at most",
+        "  32x32: 5",
+        "batches: 3 an epoch, of 1.7 samples on average, 2 (67%) full with data.batch_size=2",
+    ]
+    assert train(recipe, *options, "--dry-run") == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert train(recipe, *options) == 0
+    written = (tmp_path / "run" / "data.txt").read_text().splitlines()
+    assert [line for line in printed if line in lines] == [line for line in written if line in lines] == lines
+    assert lines[2] in capsys.readouterr().out
+
+
+def test_each_picture_at_its_own_size(tmp_path):
+    """As the released code trains: both sides floored to whole tokens, whatever other pictures there are."""
+    for i, size in enumerate([(36, 33)] * 3 + [(40, 33)]):
+        write_picture(tmp_path / "fox" / f"{i}.png", size, seed=i)
+    config = DataConfig(path=str(tmp_path), resolution=64, workers=0)
+    own = open_dataset(replace(config, bucket_step=1), 1, 4).samples
+    assert [sample.bucket for sample in own] == [(36, 32)] * 3 + [(40, 32)]
+    assert [sample.bucket for sample in open_dataset(config, 1, 4).samples] == [(36, 32)] * 4
+
+
+@pytest.mark.parametrize("step", [-1, 65])
+def test_steps_that_no_bucket_has(tmp_path, step):
+    write_picture(tmp_path / "fox" / "a.png")
+    config = DataConfig(path=str(tmp_path), resolution=64, workers=0, bucket_step=step)
+    with pytest.raises(ValueError, match=rf"data\.bucket_step={step}: expected 0 or more pixels, at most"):
+        open_dataset(config, 1, 4)

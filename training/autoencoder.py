@@ -16,13 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from tim_model import load_vae
-from tim_model.dcae import infer_dcae_config
-from tim_model.files import CheckpointError, atomic, one_line, write_safetensors
+from tim_model.files import atomic
 from tim_model.pictures import grid, to_pictures
-from tim_model.vae import VAE, WEIGHTS, diffusers_class
+from tim_model.vae import VAE
 
-from .autoencoder_config import ArchitectureConfig, AutoencoderConfig, load_autoencoder_config
+from .autoencoder_config import AutoencoderConfig, load_autoencoder_config
 from .autoencoder_loss import NOISE, AutoencoderLoss, Quality, autoencoder_loss, measure
+from .autoencoder_net import build_net, decoder_of, write_autoencoder
 from .autoencoder_pictures import Pictures
 from .budget import Budget
 from .cache import index_path, write_text
@@ -30,9 +30,11 @@ from .config import ConfigError, to_yaml
 from .datasets import open_dataset
 from .ema import EMA
 from .learning_rate import learning_rate
-from .optimizer import make_optimizer
+from .lock import RunLock
+from .optimizer import load_moments, make_optimizer
 from .precision import choose_precision, describe_precision, slower_bf16
 from .run import INTERRUPTED
+from .signals import StopSignals
 from .state import States
 from .times import Draws
 
@@ -60,15 +62,35 @@ class AutoencoderRun:
         self.ema = EMA(self.net, config.ema.decay, config.ema.warmup)
         o = config.optimizer
         self.optimizer = make_optimizer(self.net, o.lr, tuple(o.betas), o.weight_decay, o.eps)
-        self.step, self.seconds = 0, 0.0
-        if self.states.newest():
+        self.step, self.seconds, self.stop = 0, 0.0, StopSignals()
+        self.found = self.states.newest()
+        if self.found:
             state, problems = self.states.read_newest()
             for problem in problems:
                 print(f"{problem}: set aside, the run goes on from step {state['step']}")
             self.load_state(state)
 
     def train(self) -> Path:
-        """Train to the last step, or until the time is up; returns the folder with the weights."""
+        """Train to the last step, or until the time is up; returns the folder with the weights.
+
+        Raises:
+            ConfigError: another run works in the folder.
+            KeyboardInterrupt: a signal has stopped the run; its state is saved.
+        """
+        self.states.folder.mkdir(parents=True, exist_ok=True)
+        with RunLock(self.folder):
+            if self.states.newest() != self.found:
+                raise ConfigError(f"run.folder={self.folder}: another run has written into it; start again")
+            if self.step >= self.config.run.steps:
+                at = f"{self.folder} is at step {self.step}, run.steps={self.config.run.steps}"
+                print(f"nothing was trained: {at}; a larger run.steps goes on, another run.folder starts another run")
+                return self.write()
+            self.stop.listen()
+            self.loop()
+            return self.write()
+
+    def loop(self) -> None:
+        """Step after step, until the last one, a stop or the end of the time; the state of a step before its sheet."""
         self.states.set_aside(self.step)
         write_text(self.folder / "config.yaml", to_yaml(self.config))
         weights = sum(parameter.numel() for parameter in self.net.parameters())
@@ -78,23 +100,29 @@ class AutoencoderRun:
         print(f"from step {self.step} in {self.folder}, device: {self.device}, precision: {precision}", flush=True)
         budget = self.budget()
         for images in self.pictures.batches(self.step, run.steps):
-            loss = self.advance(images.to(self.device))
+            try:
+                loss = self.advance(images.to(self.device))
+            except RuntimeError:  # a gradient that is not finite, no memory: the steps before are kept
+                self.save()
+                raise
             self.seconds, mark = self.seconds + time.perf_counter() - mark, time.perf_counter()
             if warning := budget.warning(self.step, self.seconds):
                 print(warning, flush=True)
             if self.step % run.log_every == 0:
                 rate = (self.step - start[0]) / (self.seconds - start[1]) * self.config.data.batch_size
                 self.log(loss, rate)
-            if self.pictures.held_out and self.step % run.validate_every == 0:
-                self.validate()
-            if self.step % self.config.checkpoint.every == 0:
+            if self.stop.received or self.step % self.config.checkpoint.every == 0:
                 self.save()
+            if self.pictures.held_out and self.step % run.validate_every == 0:
+                self.stop.unless(self.validate)
+            if self.stop.received:
+                self.save()
+                raise KeyboardInterrupt
             if run.max_minutes and self.seconds >= run.max_minutes * 60:
                 break
         self.save()
         if cut := budget.closing(self.step, self.seconds):
             print(cut)
-        return self.write()
 
     def budget(self) -> Budget:
         run = self.config.run
@@ -151,11 +179,14 @@ class AutoencoderRun:
     # ------------------------------------------------------------------ state
 
     def save(self) -> None:
-        """Write the state: everything that the rest of the run depends on."""
+        """Write the state, everything that the rest of the run depends on, unless it is there."""
+        if self.states.path(self.step).is_file():
+            return
         self.states.save({
             "step": self.step,
             "seconds": self.seconds,
             "model": asdict(self.config.model),
+            "data": self.dataset.digest(),
             "net": self.net.state_dict(),
             "ema": self.ema.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -168,47 +199,11 @@ class AutoencoderRun:
             raise ConfigError(f"run.folder={self.folder}: {found}; name another folder")
         self.net.load_state_dict(state["net"])
         self.ema.load_state_dict(state["ema"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        if state.get("data", self.dataset.digest()) != self.dataset.digest():
+            print(f"the data is not that of the state of step {state['step']}; another run.folder starts another run")
+        for line in load_moments(self.optimizer, state["optimizer"]):
+            print(line)
         self.step, self.seconds = state["step"], state["seconds"]
-
-
-def decoder_of(config: AutoencoderConfig) -> nn.Module:
-    """The AutoencoderDC in `run.decoder_of`, float32, its encoder frozen.
-
-    Raises:
-        ConfigError: the file holds another architecture than the recipe's.
-    """
-    net, path = build_net(config.model), config.run.decoder_of
-    found = load_vae(path, dtype=torch.float32).model.state_dict()
-    if {name: value.shape for name, value in found.items()} != {n: v.shape for n, v in net.state_dict().items()}:
-        raise ConfigError(f"run.decoder_of={path}: is of another architecture, expected that of model")
-    net.load_state_dict(found)
-    net.encoder.requires_grad_(False)
-    return net
-
-
-def build_net(config: ArchitectureConfig) -> nn.Module:
-    """diffusers' AutoencoderDC of new weights.
-
-    Raises:
-        ConfigError: the architecture is none, or one that its weights alone do not tell.
-    """
-    try:
-        net = diffusers_class("AutoencoderDC")(**config.arguments())
-        with torch.no_grad():
-            net(torch.zeros(1, 3, config.ratio, config.ratio))  # widths that do not fit show here
-        infer_dcae_config({name: tuple(value.shape) for name, value in net.state_dict().items()})
-        return net
-    except (ArithmeticError, AssertionError, LookupError, RuntimeError, CheckpointError) as error:
-        raise ConfigError(f"model: makes no AutoencoderDC ({one_line(error)})") from None
-
-
-def write_autoencoder(net: nn.Module, folder: Path) -> None:
-    """Write an AutoencoderDC as diffusers does, each file whole or not at all."""
-    state_dict = {name: value.contiguous() for name, value in net.state_dict().items()}
-    write_safetensors(state_dict, folder / WEIGHTS, {"format": "pt"})
-    with atomic(folder / "config.json") as temporary:
-        net.to_json_file(temporary)
 
 
 def describe(quality: Quality) -> str:

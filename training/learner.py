@@ -14,12 +14,11 @@ from .engine import Engine, prepare_net, random_state, set_random_state
 from .learning_rate import learning_rate
 from .logs import Meter
 from .lora import configured_lora, draw_dropout, layers_summary, lora_layers, state_layers
-from .optimizer import make_optimizer
+from .optimizer import load_moments, make_optimizer
 from .sections import Config
 from .setup import Parts, build_net, frozen_dtype
 from .step import StepLoss
 
-HYPERPARAMETERS = ("betas", "weight_decay", "eps")  # of the optimizer, beside its rate, which follows the schedule
 ANOTHER = "another run.folder=… starts another run"
 
 
@@ -126,20 +125,4 @@ class Learner:
         self.ema.load_state_dict({"net": average, "updates": state["ema"]["updates"]})
         self.engine.load_scaler_state(state["scaler"])
         set_random_state(state["random"])
-        return self.load_optimizer(state["optimizer"])
-
-    def load_optimizer(self, state: dict) -> list[str]:
-        """Go on with the moments of a state and the settings of the config."""
-        configured = [{name: group[name] for name in HYPERPARAMETERS} for group in self.optimizer.param_groups]
-        self.optimizer.load_state_dict(state)
-        lines = {}
-        for group, values in zip(self.optimizer.param_groups, configured, strict=True):
-            for name, value in values.items():
-                if plain(group[name]) != plain(value):
-                    lines[name] = f"optimizer.{name}: {plain(group[name])} in the state, {plain(value)} from here"
-            group.update(values)
-        return list(lines.values())
-
-
-def plain(value: object) -> object:
-    return list(value) if isinstance(value, tuple) else value
+        return load_moments(self.optimizer, state["optimizer"])

@@ -36,6 +36,12 @@ class RunLock:
     def held(self) -> bool:
         return self.file is not None
 
+    def __enter__(self) -> None:
+        self.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
     def acquire(self) -> None:
         """Take the lock, unless this object has it.
 

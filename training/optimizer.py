@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from torch import Tensor, nn
-from torch.optim import AdamW
+from torch.optim import AdamW, Optimizer
 
 FUSED_DEVICES = {"cpu", "cuda"}
+HYPERPARAMETERS = ("betas", "weight_decay", "eps")  # beside the rate, which follows the schedule
 
 
 def scaled_lr(lr: float, batch_size: int, base_batch_size: int) -> float:
@@ -41,3 +44,21 @@ def make_optimizer(
         raise ValueError("no parameter of the network is trainable: unfreeze some, or add LoRA")
     fused = all(parameter.device.type in FUSED_DEVICES for group in groups for parameter in group["params"])
     return AdamW(groups, lr=lr, betas=betas, eps=eps, fused=fused)
+
+
+def load_moments(optimizer: Optimizer, state: Mapping[str, object]) -> list[str]:
+    """Take the moments of an optimizer's state, but none of its settings; returns a line for each that differs."""
+    configured = [{name: group[name] for name in HYPERPARAMETERS} for group in optimizer.param_groups]
+    optimizer.load_state_dict(state)
+    lines = {}
+    for group, values in zip(optimizer.param_groups, configured, strict=True):
+        for name, value in values.items():
+            old, new = plain(group[name]), plain(value)
+            if old != new:
+                lines[name] = f"optimizer.{name}: {old} in the state, {new} from here"
+        group.update(values)
+    return list(lines.values())
+
+
+def plain(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value

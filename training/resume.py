@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from .config import ConfigError
-from .learner import HYPERPARAMETERS
+from .optimizer import HYPERPARAMETERS
 from .origin import differences, held_out_digests, recipe_of
 from .sections import Config
 from .setup import Parts

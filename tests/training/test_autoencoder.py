@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from tim_model.vae import WEIGHTS, read_vae
 from training.autoencoder import AutoencoderRun, build_net, main
 from training.autoencoder_config import ArchitectureConfig, AutoencoderConfig, load_autoencoder_config
 from training.autoencoder_loss import LossConfig, autoencoder_loss, gradient_penalty, measure, moment_penalty, psnr
+from training.lock import RunLock
 from training.sections import DataConfig
 from training.times import Draws
 
@@ -192,3 +194,46 @@ def test_another_architecture_does_not_resume(recipe: Path, capsys):
     main([str(recipe)])
     assert main([str(recipe), "model.decoder_layers_per_block=[0, 1, 1, 1, 2]"]) == 1
     assert "name another folder" in capsys.readouterr().err
+
+
+def test_a_stop_saves_the_step_and_cuts_its_sheet(recipe: Path, capsys):
+    run = AutoencoderRun(load_autoencoder_config(recipe, ["run.steps=9"]))
+    parameter = next(parameter for parameter in run.net.parameters() if parameter.requires_grad)
+    parameter.register_hook(lambda _: signal.raise_signal(signal.SIGTERM) if run.step == 1 else None)
+    with pytest.raises(KeyboardInterrupt):
+        run.train()
+    folder = recipe.parent / "run"
+    assert [path.name for path in (folder / "states").iterdir()] == ["step-00000002.pt"]
+    assert [path.name for path in (folder / "samples").iterdir()] == ["step-00000001.png"]
+    assert main([str(recipe), "run.steps=3"]) == 0
+    assert "from step 2 in" in capsys.readouterr().out
+
+
+def test_a_gradient_that_is_not_finite_costs_no_step(recipe: Path):
+    run = AutoencoderRun(load_autoencoder_config(recipe, ["run.steps=9"]))
+    parameter = next(parameter for parameter in run.net.parameters() if parameter.requires_grad)
+    parameter.register_hook(lambda gradient: gradient * torch.nan if run.step == 2 else gradient)
+    with pytest.raises(RuntimeError, match="non-finite"):
+        run.train()
+    assert run.states.steps() == [2]
+
+
+def test_settings_and_data_of_a_resumed_run(recipe: Path, capsys):
+    assert main([str(recipe)]) == 0
+    write_picture(recipe.parent / "pictures" / "all" / "new.png", (16, 16), seed=9)
+    assert main([str(recipe), "optimizer.weight_decay=0.5", "run.steps=3"]) == 0
+    output = capsys.readouterr().out
+    assert "optimizer.weight_decay: 0.01 in the state, 0.5 from here" in output
+    assert "the data is not that of the state of step 2" in output
+    run = AutoencoderRun(load_autoencoder_config(recipe, ["optimizer.weight_decay=0.5", "run.steps=3"]))
+    assert run.optimizer.param_groups[0]["weight_decay"] == 0.5
+    assert main([str(recipe), "run.steps=3"]) == 0
+    assert "nothing was trained: " in capsys.readouterr().out
+
+
+def test_one_run_at_a_time(recipe: Path, capsys):
+    (recipe.parent / "run").mkdir()
+    with RunLock(recipe.parent / "run"):
+        assert main([str(recipe)]) == 1
+    assert "another run works in it (process " in capsys.readouterr().err
+    assert main([str(recipe)]) == 0

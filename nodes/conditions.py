@@ -17,6 +17,7 @@ HANDLED = {"cross_attn", "pooled_output", "model_conds", "uuid", "prompt_type", 
 HANDLED |= {"area", "strength", "set_area_to_bounds", "mask", "mask_strength", "control_apply_to_uncond"}
 HANDLED |= {"start_percent", "end_percent", "clip_start_percent", "clip_end_percent", "timestep_start", "timestep_end"}
 HANDLED |= {PAD_FEATURE, "tim_label"}
+NETWORKS = ("control", "gligen")
 NAMES = {"control": "ControlNet", "gligen": "GLIGEN", "unclip_conditioning": "unCLIP"}
 
 
@@ -84,8 +85,11 @@ def unused_conditions(guider: comfy.samplers.CFGGuider) -> set[str]:
     return set()
 
 
-def tell_unused_inputs(conditions: dict[str, list[dict]]) -> None:
-    """One line that names what conditions hold and TiM cannot use; texts and switches are notes of other nodes."""
+def drop_unused_inputs(conditions: dict[str, list[dict]]) -> None:
+    """One line that names what conditions hold and TiM cannot use; texts and switches are notes of other nodes.
+
+    Networks of their own would still run, or fail on TiM's latents and prompts: they are taken out.
+    """
     found = {
         NAMES.get(key, key.replace("_", " "))
         for group in conditions.values()
@@ -95,6 +99,9 @@ def tell_unused_inputs(conditions: dict[str, list[dict]]) -> None:
     }
     if found:
         tell(f"TiM models cannot use what the conditioning holds beside the prompt: {', '.join(sorted(found))}")
+    for condition in (c for group in conditions.values() for c in group):
+        for key in NETWORKS:
+            condition.pop(key, None)
 
 
 def prepare_conditions(executor, *args, **kwargs):
@@ -103,7 +110,7 @@ def prepare_conditions(executor, *args, **kwargs):
     The padding stays with the model while the run lasts, since some nodes encode conditions of their own meanwhile.
     """
     guider = executor.class_obj
-    tell_unused_inputs(guider.conds)
+    drop_unused_inputs(guider.conds)
     model = guider.model_patcher.model
     model.pad_text = TextPadding(guider.conds, set(guider.conds) - unused_conditions(guider))
     try:

@@ -141,11 +141,11 @@ def test_prompts_that_cannot_be_padded(host):
 
 
 def adapter(host) -> str:
-    """A tiny T2I adapter with random weights, the smallest of ControlNets."""
+    """A tiny T2I adapter, the smallest of ControlNets; it would fail on the picture, which has too many channels."""
     make = runpy.run_path(str(host.host_dir / "comfy" / "t2i_adapter" / "adapter.py"))["Adapter"]
     folder = host.base / "models" / "controlnet"
     folder.mkdir(exist_ok=True)
-    weights = make(channels=[8, 16, 32, 32], nums_rb=2, cin=64, ksize=1, sk=True, use_conv=False, xl=False)
+    weights = make(channels=[8, 16, 32, 32], nums_rb=2, cin=128, ksize=1, sk=True, use_conv=False, xl=False)
     save_file(weights.state_dict(), folder / "adapter.safetensors")
     return "adapter.safetensors"
 

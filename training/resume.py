@@ -8,7 +8,7 @@ from pathlib import Path
 
 from .config import ConfigError
 from .optimizer import HYPERPARAMETERS
-from .origin import differences, held_out_digests, recipe_of
+from .origin import FILES, differences, held_out_digests, recipe_of
 from .sections import Config
 from .setup import Parts
 from .state import States, find_state, read_state
@@ -65,14 +65,19 @@ def check_state(state: Mapping[str, dict], origin: Mapping[str, object], config:
 
 
 def changed_settings(state: Mapping[str, dict], config: Config, told: Mapping[str, str]) -> list[str]:
-    """A line for each setting with another value than in the state's recipe, those in `told` excepted."""
+    """A line for each setting with another value than in the state's recipe, those in `told` excepted.
+
+    Of the model there are files and dropout: the rest of it is in the state, and checked.
+    """
     old, lines = recipe_of(state), []
     skipped = {*told, "run.folder", *(f"optimizer.{name}" for name in HYPERPARAMETERS)}
     for section, values in asdict(config).items():
         before = old.get(section, {})
         for name in values if isinstance(values, dict) else ():
-            if name in before and before[name] != values[name] and f"{section}.{name}" not in skipped:
-                lines.append(f"{section}.{name}: {before[name]} in the state, {values[name]} from here")
+            key = f"{section}.{name}"
+            may_change = section != "model" or key in (*FILES, "model.lora_dropout")
+            if may_change and key not in skipped and name in before and before[name] != values[name]:
+                lines.append(f"{key}: {before[name]} in the state, {values[name]} from here")
     return lines
 
 

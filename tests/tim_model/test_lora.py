@@ -8,7 +8,16 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from tim_model import OFFICIAL, CheckpointError, TiM, TiMPipeline, load_checkpoint, save_checkpoint
+from devtools.random_stack import GEMMA, SMALL_GEMMA, SMALL_TIM, write_gemma
+from tim_model import (
+    OFFICIAL,
+    CheckpointError,
+    TiM,
+    TiMPipeline,
+    load_checkpoint,
+    load_text_encoder,
+    save_checkpoint,
+)
 from tim_model.__main__ import main
 from tim_model.arguments import lora_strength
 from tim_model.lora import read_lora
@@ -246,6 +255,22 @@ def test_updates_of_a_text_encoder_need_one(base, tmp_path, capsys):
         TiMPipeline.from_files(base, device="cpu", loras=[(tmp_path / "te.safetensors", 1.0)])
     assert run("convert", base, tmp_path / "out.safetensors", "--lora", tmp_path / "te.safetensors") == 1
     assert "has no updates of a network, nothing to merge" in capsys.readouterr().err
+
+
+def test_updates_of_a_text_encoder_reach_it(tmp_path):
+    write_gemma(tmp_path / "gemma", GEMMA | SMALL_GEMMA)
+    net, plain = TiM(SMALL_TIM.without_projector()), load_text_encoder(tmp_path / "gemma")
+    save_checkpoint(net, tmp_path / "base.safetensors", metadata={"latent_space": '{"ratio": 1, "scaling_factor": 1}'})
+    layer = "layers.1.self_attn.q_proj"
+    weight = plain.model.get_submodule(layer).weight
+    A, B = torch.randn(2, weight.shape[1]), torch.randn(len(weight), 2)
+    flat = layer.replace(".", "_")
+    save_file({f"lora_te_{flat}.lora_{part}.weight": m for part, m in (("A", A), ("B", B))}, tmp_path / "te.sft")
+    loras = [(tmp_path / "te.sft", 0.5)]
+    pipeline = TiMPipeline.from_files(tmp_path / "base.safetensors", tmp_path / "gemma", device="cpu", loras=loras)
+    weight.data.add_(B @ A, alpha=0.5)
+    assert torch.equal(pipeline.text_encoder.encode(["a fox"])[0], plain.encode(["a fox"])[0])
+    assert torch.equal(pipeline.reload_text_encoder().encode(["a fox"])[0], plain.encode(["a fox"])[0])
 
 
 @pytest.mark.parametrize(

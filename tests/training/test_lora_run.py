@@ -18,7 +18,7 @@ from training.run import Run
 from training.setup import parameter_counts
 
 from .refusal import error_of
-from .tiny import last_state, train, write_classes, write_recipe
+from .tiny import last_state, start, train, write_classes, write_recipe
 
 PARAMS = TiMParams(
     in_channels=3, patch_size=4, hidden_size=32, depth=2, num_heads=2, mlp_hidden=84, adaln_hidden=12, num_classes=2
@@ -71,6 +71,18 @@ def test_splitting_a_batch_drops_the_same(recipe, folder, tmp_path, settings):
     whole, split = (last_state(tmp_path / name)["net"] for name in ("run", "other"))
     for name, value in whole.items():
         torch.testing.assert_close(split[name], value, rtol=1e-3, atol=1e-5)
+
+
+def test_two_processes_drop_and_average_the_same(recipe, folder, tmp_path, settings):
+    """Guided targets too, whose network shares the frozen base with the one that is joined."""
+    options = (*settings, "run.steps=2", "objective.guided=true", "run.gradient_checkpointing=true")
+    assert train(recipe, *options) == 0
+    process = start(write_recipe(tmp_path, folder / "data", "two"), *options, processes=2)
+    output = process.communicate()[0]
+    assert process.returncode == 0, output
+    one, two = (last_state(tmp_path / name) for name in ("run", "two"))
+    for name, value in one["ema"]["net"].items():
+        torch.testing.assert_close(two["ema"]["net"][name], value, rtol=1e-3, atol=1e-5)
 
 
 def test_the_frozen_base_is_held_once_in_the_dtype_of_autocast(recipe, settings):

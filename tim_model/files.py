@@ -32,6 +32,17 @@ def read_state_dict(path: str | os.PathLike, kind: str = "network") -> tuple[dic
         kind: of the model that is read from a file of several, a name in `PARTS`.
 
     Raises:
+        CheckpointError: as `read_tensors`, or no such model in the file.
+    """
+    tensors, metadata = read_tensors(path)
+    with naming(path):
+        return dequantize(strip_prefix(part(tensors, kind))), metadata
+
+
+def read_tensors(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of a file as they are, and its metadata ({} for pickles).
+
+    Raises:
         CheckpointError: no such file, a folder, empty, truncated, an unknown format, or a pickle with anything but
             tensors in it.
     """
@@ -44,19 +55,17 @@ def read_state_dict(path: str | os.PathLike, kind: str = "network") -> tuple[dic
         if path.stat().st_size == 0:
             raise CheckpointError("is empty, expected a .safetensors, .bin or .pt file; download it again")
         if path.suffix.lower() in SAFETENSORS:
-            state_dict, metadata = read_safetensors(path)
-        elif path.suffix.lower() in PICKLED:
-            state_dict, metadata = read_pickle(path), {}
-        else:
-            raise CheckpointError(f"has the ending {path.suffix!r}, expected .safetensors or {', '.join(PICKLED)}")
-        return dequantize(strip_prefix(part(state_dict, kind))), metadata
+            return read_safetensors(path)
+        if path.suffix.lower() in PICKLED:
+            return read_pickle(path), {}
+        raise CheckpointError(f"has the ending {path.suffix!r}, expected .safetensors or {', '.join(PICKLED)}")
 
 
 def read_names(path: str | os.PathLike) -> list[str]:
-    """The names of the tensors in a file; of safetensors the header alone is read. Raises as `read_state_dict`."""
+    """The names of the tensors in a file; of safetensors the header alone is read. Raises as `read_tensors`."""
     path = Path(path)
     if path.suffix.lower() not in SAFETENSORS:
-        return list(read_state_dict(path)[0])
+        return list(read_tensors(path)[0])
     with naming(path), opened(path) as file:
         return list(file.keys())
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .files import CheckpointError, abbreviated, check_values, naming, read_names, read_state_dict, write_safetensors
+from .files import CheckpointError, abbreviated, check_values, naming, read_names, read_tensors, write_safetensors
 from .net import TiM
 from .params import TiMParams
 
@@ -113,9 +113,9 @@ def read_lora(path: str | os.PathLike) -> Lora:
     """
     if not Path(path).exists():
         raise CheckpointError(f"{path}: no such file, expected a LoRA")
-    state_dict, metadata = read_state_dict(path)
+    tensors, metadata = read_tensors(path)
     with naming(path):
-        return parse_lora(state_dict, metadata)
+        return parse_lora(tensors, metadata)
 
 
 def parse_lora(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> Lora:

@@ -111,9 +111,8 @@ def configured_lora(net: nn.Module, config: ModelConfig) -> nn.Module:
     for name, update in lora.network.items():
         alpha = float(update.rank) if update.alpha is None else update.alpha
         layer = LoRALinear(net.get_submodule(name), update.rank, alpha, c.lora_dropout)
-        layer.load_state_dict(
-            {"lora_A.weight": update.A.flatten(1), "lora_B.weight": update.B.flatten(1)}, strict=False
-        )
+        for part, matrix in ((layer.lora_A, update.A), (layer.lora_B, update.B)):
+            part.weight.data.copy_(matrix.flatten(1))
         put(net, name, layer)
     return net
 

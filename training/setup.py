@@ -88,6 +88,7 @@ def build_parts(config: Config, write: bool = True, state: dict | None = None, s
     check_condition(config, dataset)
     space = data_space(dataset, vae, checkpoint)
     params = network_params(config, checkpoint, dataset, space)
+    parameter_counts(params, config.model)  # refuses a LoRA that cannot be trained
     cache = TensorCache(Path(config.data.cache))
     text = TextFeatures(config.model.text_encoder, cache) if params.context_dim else None
     dtype = default_dtype(training_device(config.run.cpu))  # known before there is a device: it is part of the keys

@@ -143,6 +143,17 @@ def test_converting_a_lora_gives_the_names_of_the_host_and_another_dtype(net, tm
     assert read_lora(tmp_path / "out.safetensors").metadata == {"trigger": "fox"}
 
 
+def test_updates_of_network_and_text_encoder_in_one_file(net, tmp_path):
+    """Under names that a saved checkpoint of several models has too."""
+    updates = matrices(net)
+    tensors = load_file(write(tmp_path / "lora.safetensors", updates, STYLES["checkpoint"]))
+    te = "text_encoders.model.layers.0.mlp.up_proj"
+    tensors |= {f"{te}.lora_A.weight": torch.ones(2, 4), f"{te}.lora_B.weight": torch.ones(6, 2)}
+    save_file(tensors, tmp_path / "b.sft")
+    lora = read_lora(tmp_path / "b.sft")
+    assert set(lora.network) == set(LAYERS) and set(lora.text_encoder) == {"layers.0.mlp.up_proj"}
+
+
 def test_updates_of_the_text_encoder_get_the_names_of_the_host(tmp_path):
     A, B = torch.randn(2, 8), torch.randn(4, 2)
     styles = ["lora_te_layers_1_mlp_up_proj", "base_model.model.model.layers.1.self_attn.q_proj"]

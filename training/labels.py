@@ -97,9 +97,10 @@ def matched(labels: set[Label], known: KnownClasses) -> Classes:
         near = difflib.get_close_matches(unknown[0], known.names, 1, cutoff=0.5)
         hint = f" (did you mean {near[0]}?)" if near else ""
         counts = f"has {count(len(labels), 'class', 'classes')}, {known.source} knows {known.count}"
+        another = "; another run.folder=… starts another run" if known.fixed else ""
         raise ValueError(
             f"data.path: {counts}, but not {some(unknown, 10)}{hint}; expected {some(known.names, 20)}, or numbers "
-            "from 0; data.class_names gives the numbers other names"
+            f"from 0; data.class_names gives the numbers other names{another}"
         )
     return Classes(numbers, known.names)
 

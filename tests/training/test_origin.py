@@ -49,6 +49,13 @@ def test_other_data(recipe, data, tmp_path, capsys, steps):
     }
 
 
+def test_data_of_other_classes(recipe, tmp_path, capsys):
+    other = write_classes(tmp_path / "other", 3)
+    (other / "dog").rename(other / "emu")
+    error = error_of(capsys, train(recipe, f"data.path={other}", "run.steps=4", "resume_changed=true"))
+    assert "the state of step 2 knows 2, but not emu" in error and "another run.folder=… starts another run" in error
+
+
 def test_one_more_picture(tmp_path, capsys):
     folder = write_classes(tmp_path / "data", 3)
     recipe = write_recipe(tmp_path, folder)

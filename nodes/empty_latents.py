@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..tim_model.latents import latent_shape
+from ..tim_model.memory import check_room
 from ..tim_model.sizes import nearest_multiple
 from .latent_format import space_of, unit_of
 from .notices import tell
@@ -37,6 +38,7 @@ def empty_latent(tim: TiMModel, width: int, height: int, batch: int) -> dict:
     """
     space = space_of(tim)
     shape = latent_shape(space, tim.params.patch_size, width, height, batch)
+    check_room(tim.params, batch, width, height, space.ratio, comfy.model_management.get_torch_device())
     samples = torch.full(shape, -0.0, device=comfy.model_management.intermediate_device())
     return {"samples": samples, "downscale_ratio_spacial": space.ratio}
 

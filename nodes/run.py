@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from ..tim_model.memory import check_room
 from .areas import areas_in_cells
 from .empty_latents import ratio_of_other_node, resize_empty
 from .latent_format import space_of
@@ -29,8 +30,9 @@ def prepare_run(executor, noise: Tensor, latent: Tensor, sampler, sigmas: Tensor
         kwargs |= {"latent_shapes": [latent.shape]} if "latent_shapes" in kwargs else {}
     tim.check_latent(latent)
     check_start(latent, noise, float(sigmas[0]))
-    height, width = latent.shape[-2:]
+    batch, _, height, width = latent.shape
     ratio = space_of(tim).ratio
+    check_room(tim.params, batch, width * ratio, height * ratio, ratio, guider.model_patcher.load_device)
     if not getattr(guider, "expects_large", False):
         tell_size(width * ratio, height * ratio, tim.size)
     tell_pixel_nodes(ratio)

@@ -155,3 +155,10 @@ def test_every_stock_sampler_is_finite(host):
         graph[f"saved {name}"] = node("SaveLatent", samples=[name, 0], filename_prefix=f"all/{name}")
     assert len(host.run(graph)) == len(names) > 30
     assert_close(run_latent(host, graph, "ddim"), run_latent(host, graph, "euler"))
+
+
+@pytest.mark.parametrize("side,batch", [(16384, 64), (8192, 4096)])
+def test_pictures_that_no_memory_can_hold_are_refused_at_once(host, side, batch):
+    graph = class_model(label="5", width=side, height=side, batch=batch)
+    graph["sample"] = tim_sampler(steps=10_000)
+    refuses(host, graph, "TiMEmptyLatent", f"{batch} x {side}x{side} pixels: need", "draw fewer at once")

@@ -133,6 +133,13 @@ def closure_of(function: Any) -> Iterator[Any]:
             yield cell.cell_contents
 
 
+def named_function(function: Any) -> Any:
+    """The function inside partial and decorated ones, which has a name and a module."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return inspect.unwrap(function)
+
+
 def prepare_sampler(sampler: comfy.samplers.Sampler, model_options: dict) -> comfy.samplers.Sampler:
     """The sampler of a run whose transitions, if it is made of them, the network knows; else one line if it is foreign.
 
@@ -142,7 +149,7 @@ def prepare_sampler(sampler: comfy.samplers.Sampler, model_options: dict) -> com
     prepared = with_targets(sampler)
     if prepared is not sampler:
         return prepared
-    function = inspect.unwrap(getattr(sampler, "sampler_function", type(sampler)))
+    function = named_function(getattr(sampler, "sampler_function", type(sampler)))
     if hides_transition(sampler):
         model_options.setdefault("transformer_options", {})["tim_transitions"] = True
     elif (getattr(function, "__module__", None) or "").partition(".")[0] not in STOCK_PACKAGES:

@@ -107,6 +107,15 @@ def test_stock_samplers_are_known(host, name):
     assert host.log.count(UNKNOWN) == told
 
 
+@pytest.mark.parametrize("inner", ["heun", "euler"])
+def test_partial_of_a_stock_sampler_is_that_sampler(host, inner):
+    told = host.log.count(UNKNOWN)
+    select = node("KSamplerSelect", sampler_name=inner)
+    plain = run_latent(host, {**class_model(batch=2), **custom_sampling(select, CUSTOM)})
+    assert torch.equal(run_latent(host, wrapped("only partial", inner=select)), plain)
+    assert host.log.count(UNKNOWN) == told
+
+
 def test_wrapped_sampler_under_our_guider(host, net, noise):
     around = node("TestWrapSampler", sampler=["inner", 0], way="options", factor=1.0)
     graph = {**class_model(batch=2), **advanced_sampling(guider(), around, CUSTOM), "inner": EULER}

@@ -99,7 +99,13 @@ def unknown(sampler, factor):
     return KSAMPLER(foreign_euler)
 
 
+def only_partial(sampler, factor):
+    """Nothing around the sampler but a partial function, as `factor` is not used."""
+    return KSAMPLER(functools.partial(sampler.sampler_function, **sampler.extra_options))
+
+
 WAYS = {
+    "only partial": only_partial,
     "options": in_options, "settings": in_settings, "partial": in_partial, "method": in_method, "class": Around,
     "twice": twice, "closure": in_closure, "unknown": unknown,
 }  # fmt: skip

@@ -7,36 +7,16 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .files import CheckpointError, abbreviated, check_values, naming, read_names, read_tensors, write_safetensors
-from .net import TiM
-from .params import TiMParams
+from .lora_names import find_layer, host_name, split_name
 
-HOST_PREFIX = "diffusion_model."
-HOST_TEXT_PREFIX = "text_encoders.model."
 EXPECTED = "expected names such as diffusion_model.blocks.0.attn.qkv.lora_A.weight"
-
-# How trainers name the two matrices of an update x A^T B^T.
-_STYLES = (
-    (".lora_{}.weight", "A", "B"), (".lora_{}.default.weight", "A", "B"), (".lora_{}", "A", "B"),
-    (".lora_{}.weight", "down", "up"), (".lora.{}.weight", "down", "up"), ("_lora.{}.weight", "down", "up"),
-    (".lora_linear_layer.{}.weight", "down", "up"),
-)  # fmt: skip
-SUFFIXES = {style.format(name): part for style, *names in _STYLES for part, name in zip("AB", names, strict=True)}
-SUFFIXES[".alpha"] = "alpha"
-
-# What they put in front of a layer's name; kohya's scripts and LyCORIS write "_" for "." everywhere.
-PREFIXES = re.compile(
-    r"(?:lora_unet|lora_transformer|lora_te\d?|lycoris)_(?:(?:diffusion_|text_|language_)?model_)*"
-    r"|(?:(?:base_model|model|module|net|diffusion_model|transformer|unet|text_encoders?|text_model|language_model)\.)*"
-)
-TEXT_LAYERS = [f"self_attn.{x}_proj" for x in "qkvo"] + [f"mlp.{x}_proj" for x in ("gate", "up", "down")]
 
 
 class Update(NamedTuple):
@@ -85,11 +65,6 @@ class Lora:
             if update.alpha is not None:
                 tensors[f"{host_name(layer)}.alpha"] = torch.tensor(update.alpha, dtype=torch.float32)
         return tensors
-
-
-def host_name(layer: str) -> str:
-    """What ComfyUI's LoRA loaders call a layer of a TiM network ("blocks.0...") or a text encoder ("layers.0...")."""
-    return f"{HOST_TEXT_PREFIX if layer.startswith('layers.') else HOST_PREFIX}{layer}"
 
 
 def is_lora(path: str | os.PathLike) -> bool:
@@ -144,51 +119,28 @@ def parse_lora(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None
     return Lora(network, text_encoder, dict(metadata or {}))
 
 
-def split_name(name: str) -> tuple[str, str]:
-    """The owner and the part ("A", "B" or "alpha") of a key; ("", "") for anything else."""
-    for suffix, part in SUFFIXES.items():
-        if name.endswith(suffix):
-            return name.removesuffix(suffix), part
-    return "", ""
-
-
-def find_layer(owner: str) -> tuple[bool, str] | None:
-    """Whether a layer is one of the text encoder, and its name; None for one of other networks."""
-    flat = owner[PREFIXES.match(owner).end() :].replace(".", "_")
-    number = re.match(r"(blocks|layers)_(\d+)_", flat)
-    key = flat if number is None else f"{number[1]}_0_{flat[number.end() :]}"
-    if key not in layers():
-        return None
-    text, name = layers()[key]
-    return text, name if number is None else name.replace(".0.", f".{number[2]}.", 1)
-
-
-@cache
-def layers() -> dict[str, tuple[bool, str]]:
-    """Every layer with a matrix, the first block for all: name with "_" for "." -> (of the text encoder, name)."""
-    sizes = {"in_channels": 1, "patch_size": 1, "hidden_size": 4, "depth": 1, "num_heads": 1, "mlp_hidden": 1}
-    sizes |= {"adaln_hidden": 1, "z_dim": 1, "projector_dim": 1}
-    conditions = ({"context_dim": 1}, {"num_classes": 1})
-    nets = [TiM(TiMParams(**sizes, **condition), device="meta") for condition in conditions]
-    names = [name for net in nets for name, module in net.named_modules() if isinstance(module, (nn.Linear, nn.Conv2d))]
-    found = [(False, name) for name in names] + [(True, f"layers.0.{name}") for name in TEXT_LAYERS]
-    return {name.replace(".", "_"): (text, name) for text, name in found}
-
-
 def make_update(layer: str, parts: Mapping[str, Tensor]) -> Update:
     """The update of a layer; CheckpointError where a part is missing or does not fit the others."""
     if missing := {"A", "B"} - parts.keys():
         raise CheckpointError(f"LoRA of {layer}: has no lora_{min(missing)}, expected both matrices of the update")
     A, B = parts["A"], parts["B"]
-    if min(A.ndim, B.ndim) < 2 or not len(A) or len(A) != B.shape[1] or B[0, 0].numel() != 1:
+    check_values({f"{layer}.lora_A": A, f"{layer}.lora_B": B})
+    whole = min(A.ndim, B.ndim) >= 2 and A.numel() and B.numel()
+    if not whole or len(A) != B.shape[1] or B[0, 0].numel() != 1:
         raise CheckpointError(
             f"LoRA of {layer}: has A {tuple(A.shape)} and B {tuple(B.shape)}, expected (rank, in) and (out, rank)"
         )
-    check_values({f"{layer}.lora_A": A, f"{layer}.lora_B": B})
-    alpha = float(parts["alpha"]) if "alpha" in parts and parts["alpha"].numel() == 1 else None
-    if "alpha" in parts and (alpha is None or not math.isfinite(alpha)):
-        raise CheckpointError(f"LoRA of {layer}: has alpha {parts['alpha'].tolist()}, expected one finite number")
-    return Update(A, B, alpha)
+    return Update(A, B, read_alpha(layer, parts["alpha"]) if "alpha" in parts else None)
+
+
+def read_alpha(layer: str, value: Tensor) -> float:
+    """The number in a tensor; CheckpointError where it is none."""
+    readable = value.numel() == 1 and not value.is_complex() and not value.is_meta and value.layout == torch.strided
+    alpha = float(value) if readable else math.nan
+    if not math.isfinite(alpha):
+        found = alpha if readable else f"of shape {tuple(value.shape)} and dtype {value.dtype}"
+        raise CheckpointError(f"LoRA of {layer}: has alpha {found}, expected one finite number")
+    return alpha
 
 
 @torch.no_grad()

@@ -219,6 +219,16 @@ BAD = {
         "blocks.0.attn.qkv.lora_A.weight": A, "blocks.0.attn.qkv.lora_B.weight": B,
         "blocks.0.attn.qkv.alpha": torch.tensor(torch.nan),
     },
+    "has A (2, 4) and B (0, 2), expected": {
+        "blocks.0.attn.qkv.lora_A.weight": A, "blocks.0.attn.qkv.lora_B.weight": torch.ones(0, 2),
+    },
+    "has alpha of shape (3,) and dtype torch.float32": {
+        "blocks.0.attn.qkv.lora_A.weight": A, "blocks.0.attn.qkv.lora_B.weight": B,
+        "blocks.0.attn.qkv.alpha": torch.ones(3),
+    },
+    "lora_A has dtype torch.int64": {
+        "blocks.0.attn.qkv.lora_A.weight": A.long(), "blocks.0.attn.qkv.lora_B.weight": B,
+    },
     "occurs twice": {
         "blocks.0.attn.qkv.lora_A.weight": A, "blocks.0.attn.qkv.lora_B.weight": B,
         "transformer.blocks.0.attn.qkv.lora_A.weight": A, "transformer.blocks.0.attn.qkv.lora_B.weight": B,

@@ -57,6 +57,10 @@ class TiMTokenizer:
         if abs(size - self.vocab_size) >= 64:
             raise CheckpointError(f"{self.name} has {size} tokens, expected {self.vocab_size}; {mend}")
 
+    def length(self, caption: str) -> int:
+        """Tokens of a caption, <bos> included, before it is cut."""
+        return 1 + len(self.vocabulary.encode(escape_caption(caption)))
+
     def tokenize(self, caption: str) -> list[int]:
         """Ids of the escaped caption, <bos> first, at most `MAX_TOKENS`; more are cut with a warning.
 

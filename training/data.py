@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tim_model.tokenizer import MAX_TOKENS
+
 from .buckets import describe_batches, epoch_batches, held_out, own_slice
 from .dataset import Dataset
 from .encode import Latents, TextFeatures
@@ -92,11 +94,32 @@ class Data:
 
     def table(self) -> str:
         """What was found, and how full the batches are."""
-        return self.dataset.table(self.describe_batches())
+        return self.dataset.table("\n".join([self.describe_batches(), *self.describe_captions()]))
 
     def describe_batches(self) -> str:
         """How full the batches of the first epoch are; those of other epochs are as many and as large."""
         return describe_batches(self.epoch(0), self.config.batch_size)
+
+    @cached_property
+    def caption_lengths(self) -> list[int]:
+        """Tokens of each caption before it is cut; [] for class data."""
+        if self.text is None:
+            return []
+        return self.text.full_lengths(sorted({c for sample in self.dataset.samples for c in sample.captions}))
+
+    @property
+    def longest_caption(self) -> int:
+        """Tokens of the longest caption as the network sees it; 0 for class data."""
+        return min(MAX_TOKENS, max(self.caption_lengths, default=0))
+
+    def describe_captions(self) -> list[str]:
+        """How long captions are, and how many are cut, in one line; none for class data."""
+        if not self.caption_lengths:
+            return []
+        cut = sum(length > MAX_TOKENS for length in self.caption_lengths)
+        told = f"{cut} of more than {MAX_TOKENS}, whose ends are cut off" if cut else f"none of more than {MAX_TOKENS}"
+        n = len(self.caption_lengths)
+        return [f"captions: {n} different, the longest of {max(self.caption_lengths)} tokens, {told}"]
 
     def encode(self, prompts: Sequence[str], device: torch.device, share: Share) -> None:
         """Fill the caches with all that the run needs; `prompts` are those of the sample sheet."""

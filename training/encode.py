@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from tim_model import load_text_encoder, load_vae
 from tim_model.text import pad_features
+from tim_model.text_files import read_text_encoder_files
 
 from .cache import TensorCache, cache_key, hash_model
 from .dataset import Dataset
@@ -110,6 +111,11 @@ class TextFeatures:
         if caption not in self.lengths:
             self.lengths[caption] = len(self.cache.get(self.key(caption)))
         return self.lengths[caption]
+
+    def full_lengths(self, captions: Iterable[str]) -> list[int]:
+        """Tokens of each caption before it is cut to `MAX_TOKENS`; nothing is encoded."""
+        tokenizer = read_text_encoder_files(self.encoder).tokenizer
+        return [tokenizer.length(caption) for caption in captions]
 
     def read(self, captions: Sequence[str], length: int) -> Tensor:
         """Features (B, length, D), padded."""

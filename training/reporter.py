@@ -57,7 +57,7 @@ class Reporter:
         dataset = self.parts.dataset
         write_text(self.folder / "data.txt", self.parts.data.table() + "\n")
         print(f"data: {len(dataset.samples)} samples, {len(dataset.dropped)} dropped, see {self.folder / 'data.txt'}")
-        print("\n".join([*dataset.remarks(), self.parts.data.describe_batches()]))
+        print("\n".join([*dataset.remarks(), self.parts.data.describe_batches(), *self.parts.data.describe_captions()]))
         print(describe(self.parts))
         precision = describe_precision(run.precision, self.engine.device)
         print(f"processes: {self.engine.world}, device: {self.engine.device}, precision: {precision}")

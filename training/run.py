@@ -18,6 +18,7 @@ from .engine import Engine
 from .learner import Learner
 from .lock import RunLock
 from .origin import held_out_digests, origin
+from .preflight import check_start
 from .reporter import Reporter
 from .resume import check_state, state_to_resume
 from .sections import Config
@@ -61,20 +62,19 @@ class Run:
         settings = {**common_settings(config), "precision": self.engine.precision}
         check_same(settings, "start all of them with the same recipe and overrides")
         state = state_to_resume(config, self.states, self.engine.is_main)
+        place = f"put run.folder={self.folder} on a disk that all machines see, or copy the newest state to all of them"
+        check_same({"step": state["step"] if state else 0}, place)
         cache = share_of_folder(Path(config.data.cache))
         self.parts = build_parts(config, state=state, share=cache)
         check_same(self.parts.sources(), "copy the same files to all machines, or put them on a disk that all see")
         self.origin = origin(config, self.parts)
         if state is not None:
             self.tell(check_state(state, self.origin, config, self.parts))
+        check_start(config, self.parts, state)
         self.parts.data.encode(config.sampling.prompts, self.engine.device, cache)
         self.learner = Learner(config, self.parts, self.engine)
         if state is not None:
             self.load_state(state)
-        elif config.model.trains_lora and not config.model.checkpoint:
-            raise ConfigError("model.checkpoint: is not set, expected the model that the LoRA is for, not a fresh one")
-        place = f"put run.folder={self.folder} on a disk that all machines see, or copy the newest state to all of them"
-        check_same({"step": self.step}, place)
         self.reporter = Reporter(config, self.engine, self.parts, self.learner, self.stop)
 
     @property

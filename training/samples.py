@@ -84,8 +84,8 @@ class Sheet:
         return decoded
 
 
-def make_sheet(parts: Parts, config: Config) -> Sheet | None:
-    """The sheet of a run; None where it wants none, has no prompts or no VAE to make pictures with.
+def sheet_shape(parts: Parts, config: Config) -> list[int] | None:
+    """(C,H,W) of the states of a sheet, all of whose settings fit; None where there is no sheet, see `make_sheet`.
 
     Raises:
         ValueError: an unknown class, or a size that does not fit.
@@ -94,6 +94,21 @@ def make_sheet(parts: Parts, config: Config) -> Sheet | None:
     hidden = parts.space.ratio > 1 and not config.model.vae
     if not c.every or hidden or params.context_dim and not c.prompts:
         return None
+    if not params.context_dim:
+        sheet_labels(c.classes, parts)
+    return list(latent_shape(parts.space, params.patch_size, *sheet_size(c.size, parts), 1)[1:])
+
+
+def make_sheet(parts: Parts, config: Config) -> Sheet | None:
+    """The sheet of a run; None where it wants none, has no prompts or no VAE to make pictures with.
+
+    Raises:
+        ValueError: an unknown class, or a size that does not fit.
+    """
+    c, params = config.sampling, parts.params
+    shape = sheet_shape(parts, config)
+    if shape is None:
+        return None
     if params.context_dim:
         text = parts.data.text
         length = max(map(text.length, c.prompts))
@@ -101,7 +116,6 @@ def make_sheet(parts: Parts, config: Config) -> Sheet | None:
     else:
         context, null = sheet_labels(c.classes, parts), torch.tensor([params.num_classes])
     null = null.expand_as(context) if null.shape != context.shape else null
-    _, *shape = latent_shape(parts.space, params.patch_size, *sheet_size(c.size, parts), 1)
     return Sheet(shape, context, null, c.steps, config.objective.transport, c.cfg, c.seed, config.model.vae)
 
 

@@ -14,15 +14,10 @@ import torch
 
 from tim_model.files import one_line
 
-from .config import load_config, to_yaml
-from .origin import origin
-from .precision import describe_precision, training_device
-from .resume import check_state, state_to_resume
+from .config import load_config
+from .preflight import dry_run
 from .run import INTERRUPTED, Run
-from .sections import Config
-from .setup import build_parts, describe
 from .share import joined, rank
-from .state import States
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -30,7 +25,11 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m training.train", description=__doc__.splitlines()[0])
     parser.add_argument("recipe", type=Path, help="a .yaml file, such as those in training/recipes")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="such as optimizer.lr=1e-3 data.path=photos")
-    parser.add_argument("--dry-run", action="store_true", help="print config, data and model size, and touch nothing")
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="check all that a run would, print config, data, model and memory, and touch nothing",
+    )
     arguments = parser.parse_intermixed_args(argv)
     try:
         config = load_config(arguments.recipe, arguments.overrides)
@@ -59,21 +58,6 @@ def peers(error: Exception) -> str:
     if not joined() or not isinstance(error, RuntimeError):
         return ""
     return "; where another process has ended, its own line says why, or it was killed; the same command goes on"
-
-
-def dry_run(config: Config) -> None:
-    """Print what a run would do, after the state that it would go on from."""
-    keep = config.checkpoint
-    states = States(Path(config.run.folder) / "states", keep.keep_last, keep.keep_every)
-    state = state_to_resume(config, states, tell=True)
-    parts = build_parts(config, write=False, state=state)
-    changed = check_state(state, origin(config, parts), config, parts) if state else []
-    print(to_yaml(config))
-    print(*changed, f"from step {state['step']}" if state else "from step 0, a fresh run", sep="\n")
-    print(parts.data.table())
-    print(f"held out: {len(parts.data.held_out)}, steps an epoch: {parts.data.batches_per_epoch}")
-    print(describe(parts))
-    print(f"precision: {describe_precision(config.run.precision, training_device(config.run.cpu))}")
 
 
 if __name__ == "__main__":

@@ -35,7 +35,10 @@ class Engine:
             from accelerate.utils import DistributedType, InitProcessGroupKwargs
         except ImportError:
             raise ConfigError("training needs accelerate: pip install -r training/requirements.txt") from None
-        patience = InitProcessGroupKwargs(timeout=timedelta(minutes=config.timeout_minutes))
+        try:
+            patience = InitProcessGroupKwargs(timeout=timedelta(minutes=config.timeout_minutes))
+        except OverflowError:
+            raise ConfigError(f"run.timeout_minutes={config.timeout_minutes:g}: expected at most a few days") from None
         try:
             self.precision = choose_precision(config.precision, training_device(config.cpu))
             self.accelerator = Accelerator(

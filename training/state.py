@@ -9,6 +9,8 @@ import torch
 
 from tim_model.files import CheckpointError, atomic, one_line
 
+from .share import joined
+
 FORMAT = 1
 NAME = re.compile(r"step-(\d{8,})\.pt")
 DAMAGED = (RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, AttributeError)
@@ -113,7 +115,7 @@ def read_state(path: Path) -> dict:
     if not path.is_file():
         raise CheckpointError(f"{path}: no such state")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=joined())  # one copy for all
     except DAMAGED as error:
         raise CheckpointError(f"{path}: is no whole state ({one_line(error)})") from None
     except Exception as error:  # noqa: BLE001, pickle.UnpicklingError and its kin

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from training.setup import build_net, build_parts
 from training.share import Share, exchange, share_by, share_of_folder, together
 from training.train import main
 
-from .ranks import errors, run_ranks, train_ranks
+from .ranks import Ranks, errors, run_ranks, train_ranks
 from .tiny import last_state, train, write_classes, write_picture, write_recipe
 
 
@@ -147,3 +148,20 @@ def test_each_process_draws_its_columns(data, tmp_path):
     assert [{column for _, column in part} for part in pictures] == [{0, 2}, {1}]
     whole = sheet.compose(sheet.draw(net, torch.device("cpu")))
     assert sheet.compose(pictures[0] | pictures[1]).tobytes() == whole.tobytes()
+
+
+def test_killed_process_ends_the_others(data, tmp_path):
+    """They say in one line each that another process has gone; the same command goes on with what was saved."""
+    recipe = write_recipe(tmp_path, data)
+    ranks = Ranks(main, [([str(recipe), "run.steps=100000"],)] * 2)
+    while not list((tmp_path / "run" / "states").glob("*.pt")):
+        assert all(process.is_alive() for process in ranks.processes)
+        time.sleep(0.05)
+    ranks.processes[1].kill()
+    (status, output), _ = ranks.wait()
+    (line,) = [line for line in output.splitlines() if line.startswith("error: ")]
+    assert status == 1 and "where another process has ended" in line
+    assert "Traceback" not in output
+    step = last_state(tmp_path / "run")["step"]
+    results = train_ranks(recipe, *[[f"run.steps={step + 1}"]] * 2)
+    assert [status for status, _ in results] == [0, 0], results

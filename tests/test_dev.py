@@ -236,13 +236,16 @@ def test_skipped_tests_are_listed_with_reason_and_command(root, tmp_path):
         "@pytest.mark.parametrize('i', range(3))\n"
         "def test_page(i): pytest.skip('no Chromium or Chrome')\n"
         "def test_gpu(): pytest.skip('needs an Nvidia GPU')\n"
+        "def test_curves(): pytest.skip(\"could not import 'wandb': No module named 'wandb'\")\n"
     )
     command = [sys.executable, "-m", "pytest", "-c", root / "pyproject.toml", "--rootdir", tmp_path, tmp_path]
     result = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
     listed = result.stdout[result.stdout.index("= skipped =") :].splitlines()
-    assert listed[1:5] == [
+    assert listed[1:7] == [
         "3 in test_some.py: no Chromium or Chrome",
         "    to change it: apt-get install chromium, or python -m playwright install chromium",
         "1 in test_some.py: needs an Nvidia GPU",
         "    to change it: none, this machine lacks it",
+        "1 in test_some.py: could not import 'wandb': No module named 'wandb'",
+        "    to change it: pip install wandb",
     ]

@@ -13,7 +13,7 @@ TEXT = OFFICIAL["tim-t2i-xl-p1"]
 
 
 def test_what_fits_passes(monkeypatch):
-    """4096x4096 was drawn on a machine of 24 GiB, see README."""
+    """4096x4096 was drawn on a machine of 24 GiB, see docs/high_resolution.md."""
     monkeypatch.setattr("tim_model.memory.total_memory", lambda device: 24 * 2**30)
     check_room(TEXT, 1, 4096, 4096, 32, CPU)
     check_room(TEXT, 64, 512, 512, 32, CPU)

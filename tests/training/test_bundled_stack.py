@@ -24,7 +24,7 @@ def painter() -> Painter:
 
 @pytest.mark.parametrize(("steps", "least"), [(1, 0.5), (8, 0.65)])
 def test_judge_accepts_most_pictures(painter, steps, least):
-    """48 prompts, so that chance moves the score by 0.07 or so; what was measured is in README.md."""
+    """48 prompts, so that chance moves the score by 0.07 or so; what was measured is in docs/any_step.md."""
     with tqdm(disable=True) as bar:
         pictures = painter.draw(steps, 2.5, bar)
     assert Jury(load_judge(BUNDLED["classifier"]), painter.lines).score(pictures).overall > least

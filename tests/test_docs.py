@@ -157,4 +157,5 @@ def test_development_names_every_file(folder):
     text = (ROOT / "docs" / "development.md").read_text(encoding="utf-8")
     section = next(part for part in text.split("\n## ") if part.startswith(f"{folder}/"))
     named = set(re.findall(r"`([\w.]+\.py)`", section.replace("`devtools/`", "")))
-    assert named == {path.name for path in (ROOT / folder).glob("*.py")}
+    files = {path.name for path in (ROOT / folder).glob("*.py")}
+    assert named == files, f"docs/development.md, {folder}/: lacks {files - named}, names {named - files} too many"

@@ -18,6 +18,7 @@ from ..tim_model.tokenizer import TiMTokenizer
 from .conditions import PAD_FEATURE
 from .lora import reading_loras
 from .notices import tell
+from .prompts import OWN, Prompts, chosen_prompt, tell_left_out
 
 
 class HostTokenizer:
@@ -27,11 +28,12 @@ class HostTokenizer:
         self.tokenizer: TiMTokenizer = files.tokenizer
         self.packed = packed_files(files)
 
-    def tokenize_with_weights(self, text: str, return_word_ids: bool = False, **ignored) -> dict[str, list]:
+    def tokenize_with_weights(self, text: str, return_word_ids: bool = False, **others) -> Prompts:
         if notice := self.tokenizer.unknown_notice(text):
             tell(notice)
+        tell_left_out(others)
         tail = (0,) if return_word_ids else ()
-        return {"gemma3": [[(token, 1.0, *tail) for token in self.tokenizer.tokenize(text)]]}
+        return Prompts({OWN: [[(token, 1.0, *tail) for token in self.tokenizer.tokenize(text)]]})
 
     def untokenize(self, token_weight_pair: list) -> list:
         return [(pair, self.tokenizer.decode([pair[0]])) for pair in token_weight_pair]
@@ -70,10 +72,16 @@ class HostTextEncoder(nn.Module):
         # older hosts do not say where to run; a model that did not fit stayed where it was
         device = self.execution_device or comfy.model_management.text_encoder_device()
         model = self.model.to(device)
-        ids = [token for token, *_ in tokens["gemma3"][0]]
+        ids = [token for token, *_ in chosen_prompt(tokens)]
         output_device = comfy.model_management.intermediate_device()
         features, pad_feature = encode_tokens(model, ids), compute_pad_feature(model).to(output_device)
         return features[None].to(output_device), pad_feature[None], {PAD_FEATURE: pad_feature}
+
+    def generate(self, *args, **kwargs) -> None:
+        """Newer hosts write text with some encoders."""
+        raise ValueError(
+            "TiM's text encoder reads prompts, it writes none: give the prompt itself in place of the generated text"
+        )
 
 
 def load_clip(path: str | os.PathLike) -> comfy.sd.CLIP:

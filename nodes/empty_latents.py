@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 
 import comfy.model_management
 import comfy.sample
+import comfy.sampler_helpers
 import torch
 from torch import Tensor
 
 from ..tim_model.latents import latent_shape
 from ..tim_model.memory import check_room
 from ..tim_model.sizes import nearest_multiple
+from .graph import nodes_before
 from .latent_format import space_of, unit_of
 from .notices import tell
 
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 STOCK_RATIO = 8  # pixels a cell of Empty Latent Image, of Empty SD3 Latent, and of nearly all that other packs make
 # Pixels a cell by the channels of what nodes make: of pixels, SD, SD3, Hunyuan Image and Flux 2.
 RATIOS = {3: 1, 4: STOCK_RATIO, 16: STOCK_RATIO, 64: 32, 128: 16}
+COMMON_RATIOS = (STOCK_RATIO, 16, 32, 1)
+# The same of one frame of a video: of Hunyuan, Wan and Cosmos, Wan 2.2 and LTX.
+FRAME_RATIOS = {16: STOCK_RATIO, 48: 16, 128: 32}
 # Newer hosts resize empty latents by the ratio that their node states, before any noise is drawn.
 HOST_RESIZES = "downscale_ratio_spacial" in inspect.signature(comfy.sample.fix_empty_latent_channels).parameters
 LONGEST_BATCH = 128  # pictures that Latent From Batch reaches
@@ -43,21 +48,54 @@ def empty_latent(tim: TiMModel, width: int, height: int, batch: int) -> dict:
     return {"samples": samples, "downscale_ratio_spacial": space.ratio}
 
 
-def ratio_of_other_node(tim: TiMModel, latent: Tensor) -> int | None:
-    """Pixels a cell that another node meant an empty latent (B,C,h,w) of a run to have, where the model has others.
+def one_frame(latent: Tensor) -> Tensor:
+    """A video's latent (B,C,1,h,w) of a single frame as that of a picture (B,C,h,w); any other unchanged."""
+    return latent[:, :, 0] if latent.ndim == 5 and latent.shape[2] == 1 else latent
 
-    None for ours, for what the host has resized, and for what nobody can know. By then the host has brought it to the
-    model's channels: it took the first of more, or repeated fewer and took the first of those; both leave a view that
-    shows how many there were. Only whole repeats of 4 or 16 channels leave none.
+
+def ratio_of_other_node(tim: TiMModel, latent: Tensor) -> int | None:
+    """Pixels a cell that another node meant an empty latent (B,C,h,w) or (B,C,1,h,w) to have, if the model has others.
+
+    None for ours, for what the host has resized, and for what nobody can know.
     """
-    if latent.ndim != 4 or latent.any() or latent.signbit().any() or latent.stride(1) != latent[0, 0].numel():
+    picture, own = one_frame(latent), space_of(tim).ratio
+    if picture.ndim != 4 or latent.any() or latent.signbit().any():
         return None
-    held, own = latent.stride(0) // latent.stride(1), latent.shape[1]
-    if held == own:
-        ratio = None if HOST_RESIZES or own == 3 else STOCK_RATIO
-    else:
-        ratio = RATIOS.get(held, RATIOS[3] if held % 3 == 0 else None)
-    return None if ratio == space_of(tim).ratio else ratio
+    ratio = ratio_in_graph(picture, own)
+    if ratio is None:
+        ratio = ratio_by_channels(picture, own, FRAME_RATIOS if latent.ndim == 5 else RATIOS)
+    return None if ratio == own else ratio
+
+
+def ratio_in_graph(latent: Tensor, own: int) -> int | None:
+    """The ratio by which a latent fits the width and height of the node that it comes straight from."""
+    nodes = nodes_before()
+    sizes = [nodes[0]["inputs"].get(side) for side in ("width", "height")] if len(nodes) == 1 else [None]
+    if not all(type(size) is int for size in sizes):
+        return None
+    height, width = latent.shape[-2:]
+    return next((r for r in (own, *COMMON_RATIOS) if sizes[0] // r == width and sizes[1] // r == height), None)
+
+
+def ratio_by_channels(latent: Tensor, own: int, ratios: dict[int, int]) -> int | None:
+    """The ratio by the channels that an empty latent had, which the host has brought to the model's.
+
+    It took the first of more, or repeated fewer and took the first of those; both leave a view that shows how many
+    there were. Only whole repeats of 4 or 16 channels leave none: older hosts have not resized them.
+    """
+    if latent.stride(1) != latent[0, 0].numel():
+        return None
+    held, channels = latent.stride(0) // latent.stride(1), latent.shape[1]
+    if held != channels:
+        return ratios.get(held, RATIOS[3] if held % 3 == 0 else None)
+    if HOST_RESIZES or channels == 3:
+        return None
+    height, width = latent.shape[-2:]
+    tell(
+        f"the empty latent is taken for {width * STOCK_RATIO}x{height * STOCK_RATIO} pixels, {STOCK_RATIO} a cell as "
+        f"most nodes make it, not for {width * own}x{height * own}, {own} a cell: TiM Empty Latent leaves no doubt"
+    )
+    return STOCK_RATIO
 
 
 def resize_empty(tim: TiMModel, latent: Tensor, noise: Tensor, seed: int, ratio: int) -> tuple[Tensor, Tensor]:
@@ -82,7 +120,8 @@ def resize_empty(tim: TiMModel, latent: Tensor, noise: Tensor, seed: int, ratio:
         )
     if nearest == (width, height):
         logger.info(
-            f"The empty latent counts {ratio} pixels a cell: drawing its {width}x{height}, {space.ratio} a cell"
+            f"The empty latent counts {ratio} pixel{'s' * (ratio > 1)} a cell: drawing its {width}x{height}, "
+            f"{space.ratio} a cell"
         )
     else:
         tell(
@@ -90,6 +129,13 @@ def resize_empty(tim: TiMModel, latent: Tensor, noise: Tensor, seed: int, ratio:
             f"{nearest[0]}x{nearest[1]}; TiM Empty Latent says which sizes fit"
         )
     return resized, new_noise
+
+
+def resize_mask(mask: Tensor | None, old: torch.Size, new: torch.Size) -> Tensor | None:
+    """The noise mask of a run whose latent was of shape `old`; hosts that shape masks later have any other shape."""
+    if mask is None or mask.shape != old:
+        return mask
+    return comfy.sampler_helpers.prepare_mask(one_frame(mask)[:, :1], new, mask.device)
 
 
 def noise_like(latent: Tensor, noise: Tensor, seed: int) -> Tensor | None:

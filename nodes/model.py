@@ -87,7 +87,10 @@ class TiMModel(LoraNames):
         """ValueError for latents that this network cannot take."""
         channels, patch = self.params.in_channels, self.params.patch_size
         if latent.ndim != 4:
-            raise ValueError(f"latent has {latent.ndim} dimensions, a TiM model expects 4: pictures, no video or sound")
+            raise ValueError(
+                f"latent has {latent.ndim} dimensions, a TiM model expects 4, as TiM Empty Latent makes them: "
+                "pictures, no video, layers or sound"
+            )
         height, width = latent.shape[-2:]
         if latent.shape[1] != channels or height % patch or width % patch:
             raise ValueError(

@@ -10,25 +10,32 @@ logger = logging.getLogger(__name__)
 
 
 class Notices:
-    """What the running node has told its user so far."""
+    """What the running node has logged and shown its user so far, each line only once a run."""
 
     def __init__(self):
         self.node: ExecutionContext | None = None
-        self.lines: list[str] = []
+        self.logged: set[str] = set()
+        self.shown: list[str] = []
 
-    def tell(self, line: str) -> None:
-        """Log a warning and show it on the running node, below the earlier ones; the same line only once a run."""
+    def note(self, line: str) -> bool:
+        """Log a warning; whether it is new."""
         node = get_executing_context()
         if node is None or node != self.node:
-            self.node, self.lines = node, []
-        if line in self.lines:
-            return
-        self.lines.append(line)
+            self.node, self.logged, self.shown = node, set(), []
+        if line in self.logged:
+            return False
+        self.logged.add(line)
         logger.warning(line)
-        if node is not None:
+        return True
+
+    def tell(self, line: str) -> None:
+        """Log a warning and show it on the running node, below the earlier ones."""
+        if self.note(line) and self.node is not None:
             from server import PromptServer  # a server runs wherever a node does
 
-            PromptServer.instance.send_progress_text("\n".join(self.lines), node.node_id)
+            self.shown.append(line)
+            PromptServer.instance.send_progress_text("\n".join(self.shown), self.node.node_id)
 
 
-tell = Notices().tell
+notices = Notices()
+note, tell = notices.note, notices.tell

@@ -6,16 +6,18 @@ from torch import Tensor
 
 from ..tim_model.memory import check_room
 from .areas import areas_in_cells
-from .empty_latents import ratio_of_other_node, resize_empty
+from .empty_latents import one_frame, ratio_of_other_node, resize_empty, resize_mask
 from .latent_format import space_of
 from .pixel_latents import tell_pixel_nodes
 from .run_checks import check_finite, check_sigmas, check_start, log_cfg, tell_size
 from .transitions import prepare_sampler
 
-SEED = 3  # of the arguments after sigmas: denoise_mask, callback, disable_pbar, seed
+SEED = 2  # of the arguments after denoise_mask: callback, disable_pbar, seed
 
 
-def prepare_run(executor, noise: Tensor, latent: Tensor, sampler, sigmas: Tensor, *args, **kwargs) -> Tensor:
+def prepare_run(
+    executor, noise: Tensor, latent: Tensor, sampler, sigmas: Tensor, denoise_mask: Tensor | None = None, *rest, **named
+) -> Tensor:
     """The host's wrapper around a whole run: latent, conditions and sampler as TiM needs them, and checks.
 
     Raises:
@@ -24,10 +26,14 @@ def prepare_run(executor, noise: Tensor, latent: Tensor, sampler, sigmas: Tensor
     guider = executor.class_obj
     tim = guider.model_patcher.model
     check_sigmas(sigmas)
-    if other_ratio := ratio_of_other_node(tim, latent):
-        seed = args[SEED] if len(args) > SEED else kwargs.get("seed", 0)
+    given, other_ratio = latent.shape, ratio_of_other_node(tim, latent)
+    latent, noise = one_frame(latent), one_frame(noise)
+    if other_ratio:
+        seed = rest[SEED] if len(rest) > SEED else named.get("seed", 0)
         latent, noise = resize_empty(tim, latent, noise, seed, other_ratio)
-        kwargs |= {"latent_shapes": [latent.shape]} if "latent_shapes" in kwargs else {}
+    if latent.shape != given:
+        denoise_mask = resize_mask(denoise_mask, given, latent.shape)
+        named |= {"latent_shapes": [latent.shape]} if "latent_shapes" in named else {}
     tim.check_latent(latent)
     check_start(latent, noise, float(sigmas[0]))
     batch, _, height, width = latent.shape
@@ -40,4 +46,4 @@ def prepare_run(executor, noise: Tensor, latent: Tensor, sampler, sigmas: Tensor
     areas_in_cells(guider.conds, ratio, height, width)
     sampler = prepare_sampler(sampler, guider.model_options)
     sigmas = sigmas.clone()  # uni_pc writes into them, and other samplers may share them
-    return check_finite(executor(noise, latent, sampler, sigmas, *args, **kwargs))
+    return check_finite(executor(noise, latent, sampler, sigmas, denoise_mask, *rest, **named))

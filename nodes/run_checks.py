@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import logging
-
 from torch import Tensor
 
-from .notices import tell
+from .notices import note, tell
 
 # An empty latent counts for 1 - t of the first state, as gray. ddim_uniform starts at 0.75 for 4 steps.
 NEAR_NOISE, HALF_GRAY = 0.95, 0.7
 STRONG_CFG = 5.0  # twice the published scale of text models
 FAR_BEYOND = 4.0  # times the area that a model is made for
-
-logger = logging.getLogger(__name__)
 
 
 def check_sigmas(sigmas: Tensor) -> None:
@@ -71,7 +67,7 @@ def tell_size(width: int, height: int, size: tuple[int, int]) -> None:
 def log_cfg(cfg: object) -> None:
     """Log a guidance scale far above what TiM is published with; guiders of other packs may have something else."""
     if isinstance(cfg, (int, float)) and cfg > STRONG_CFG:
-        logger.warning(
+        note(
             f"cfg {cfg:g} is far above the 2.5 that TiM is published with (KSampler's default of 8 is for other "
             "models): expect harsh colors and shapes; 1.5 to 4 serve most prompts"
         )

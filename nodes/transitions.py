@@ -29,13 +29,19 @@ def target_time(t: Tensor, transformer_options: dict) -> Tensor:
     """Where the step from t (B,) leads, float32 (B,), never above t.
 
     Samplers made of transitions tell it. For one hidden inside another function it follows from the schedule. All
-    others ask for velocities along the path, which is r = t.
+    others ask for velocities along the path, which is r = t; one line if such a sampler is foreign.
     """
     t = t.float()
     if "tim_r" in transformer_options:
         return t.clamp(max=transformer_options["tim_r"])
     if transformer_options.get("tim_transitions"):
         return next_times(t, transformer_options["sample_sigmas"].float())
+    if "tim_foreign" in transformer_options:
+        tell(
+            f"sampler {transformer_options['tim_foreign']} is not known to be made of TiM's transitions, so the "
+            "network gives it velocities (r = t), as for an ordinary flow model: for few steps take euler, ddim or TiM "
+            "Transition Sampler"
+        )
     return t
 
 
@@ -141,21 +147,17 @@ def named_function(function: Any) -> Any:
 
 
 def prepare_sampler(sampler: comfy.samplers.Sampler, model_options: dict) -> comfy.samplers.Sampler:
-    """The sampler of a run whose transitions, if it is made of them, the network knows; else one line if it is foreign.
+    """The sampler of a run whose transitions, if it is made of them, the network knows.
 
     Args:
-        model_options: of the run, in which samplers that cannot be replaced are noted.
+        model_options: of the run, in which samplers that cannot be replaced, and names of foreign ones, are noted.
     """
-    prepared = with_targets(sampler)
-    if prepared is not sampler:
-        return prepared
     function = named_function(getattr(sampler, "sampler_function", type(sampler)))
-    if hides_transition(sampler):
-        model_options.setdefault("transformer_options", {})["tim_transitions"] = True
-    elif (getattr(function, "__module__", None) or "").partition(".")[0] not in STOCK_PACKAGES:
-        name = getattr(function, "__name__", type(function).__name__)
-        tell(
-            f"sampler {name} is not known to be made of TiM's transitions, so the network gives it velocities (r = t), "
-            "as for an ordinary flow model: for few steps take euler, ddim or TiM Transition Sampler"
-        )
-    return sampler
+    notes = model_options.setdefault("transformer_options", {})
+    package = (getattr(function, "__module__", None) or "").partition(".")[0]
+    if package not in STOCK_PACKAGES and not is_transition(function):
+        notes["tim_foreign"] = getattr(function, "__name__", type(function).__name__)
+    prepared = with_targets(sampler)
+    if prepared is sampler and hides_transition(sampler):
+        notes["tim_transitions"] = True
+    return prepared

@@ -7,7 +7,9 @@ import torch
 from torch import Tensor
 
 from tests.host import text_graphs
-from tests.host.graphs import MODEL_FILE, SEED, Graph, class_model, ksampler, node, run_latent, tim_sampler
+from tests.host.graphs import (
+    MODEL_FILE, SEED, Graph, advanced_sampling, class_model, ksampler, node, run_latent, tim_sampler,
+)  # fmt: skip
 from tests.host.test_errors import refuses
 from tests.host.text_graphs import prompt, text_model
 from tim_model import TiM, load_checkpoint
@@ -57,6 +59,25 @@ def test_pixels_are_the_text_model_s(host, stack):
     found = run_latent(host, {**graph, "area": pixels("other", 256, 64, 128, 64)})
     assert torch.equal(found, run_latent(host, {**graph, "area": percent("other", 0.5, 0.5, 0.25, 0.5)}))
     assert not torch.equal(found, run_latent(host, {**graph, "area": percent("other", 0.5, 0.5, 0, 0.5)}))
+
+
+def test_areas_of_several_runs_are_converted_for_each(host, stack):
+    """Two samplers of one conditioning, and two runs of one guider."""
+    graph = {**text_model(width=512, height=128), "other": prompt("a blue coat")}
+    graph["both"] = node("ConditioningCombine", conditioning_1=["positive", 0], conditioning_2=["area", 0])
+    graph["area"] = pixels("other", 256, 64, 128, 64)
+    links = {**text_graphs.CONDITIONED, "positive": ["both", 0]}
+    alone = run_latent(host, {**graph, "sample": ksampler(**links)})
+    zeros = node("LatentMultiply", samples=["first", 0], multiplier=0.0)  # so that the second has to wait
+    graph |= {"first": ksampler(**links, seed=1), "zeros": zeros}
+    assert torch.equal(run_latent(host, {**graph, "sample": ksampler(**links, latent_image=["zeros", 0])}), alone)
+    graph |= advanced_sampling(node("CFGGuider", **links, cfg=2.5), node("KSamplerSelect", sampler_name="euler"),
+                               node("BasicScheduler", model=["model", 0], scheduler="simple", steps=4, denoise=1.0))  # fmt: skip
+    graph |= {"first": graph["sample"], "other noise": node("RandomNoise", noise_seed=1)}
+    again = {**graph["sample"]["inputs"], "latent_image": ["zeros", 0]}
+    first = {**again, "latent_image": ["latent", 0], "noise": ["other noise", 0]}
+    graph |= {"first": node("SamplerCustomAdvanced", **first), "sample": node("SamplerCustomAdvanced", **again)}
+    assert torch.equal(run_latent(host, graph), alone)
 
 
 def test_areas_that_touch_in_pixels_touch_in_cells(host, stack):

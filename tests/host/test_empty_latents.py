@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -112,6 +114,51 @@ def test_other_ratios(host, stack, kind):
 
 
 @pytest.mark.parametrize("sampler", [ksampler, tim_sampler])
+@pytest.mark.parametrize("kind", ["EmptyHunyuanLatentVideo", "EmptyCosmosLatentVideo"])
+def test_one_frame_of_a_video_is_a_picture(host, stack, sampler, kind):
+    graph = {**text_model(width=128, height=64, batch=2), "sample": sampler(**text_graphs.CONDITIONED)}
+    frame = node(kind, width=128, height=64, length=1, batch_size=2)
+    found = run_latent(host, {**graph, "latent": frame})
+    assert torch.equal(found, run_latent(host, graph)) and found.shape == (2, 32, 2, 4)
+
+
+def other_pack(channels: int, ratio: int, **sides: Any) -> dict:
+    return node("TestEmptyLatent", channels=channels, ratio=ratio, **{"width": 128, "height": 64, **sides})
+
+
+@pytest.mark.parametrize("channels,ratio", [(4, 8), (16, 8), (32, 32)])
+def test_another_pack_s_node_is_known_by_its_width_and_height(host, stack, channels, ratio):
+    """Also where its latent has the model's channels, or as many as go into them, and no host knows its ratio."""
+    graph = {**text_model(width=128, height=64), "sample": ksampler(**text_graphs.CONDITIONED)}
+    told = host.log.count("leaves no doubt")
+    found = run_latent(host, {**graph, "latent": other_pack(channels, ratio)})
+    assert torch.equal(found, run_latent(host, graph)) and host.log.count("leaves no doubt") == told
+
+
+def test_a_size_that_is_guessed_is_told(host, stack):
+    """Where width and height come from another node, older hosts leave nothing to know the ratio by."""
+    graph = {**text_model(), "width": node("PrimitiveInt", value=128), "sample": ksampler(**text_graphs.CONDITIONED)}
+    graph |= {"latent": other_pack(32, 32, width=["width", 0]), **text_graphs.decoded()}
+    ((name, text),) = [*graphs.shown(host, graph), ("", "")][:1]
+    line = "taken for 32x16 pixels, 8 a cell as most nodes make it, not for 128x64, 32 a cell: TiM Empty Latent"
+    assert (name == "sample" and line in text) != resizes(host)
+
+
+@pytest.mark.parametrize("kind", ["EmptySD3LatentImage", "EmptyFlux2LatentImage"])
+def test_noise_mask_follows_the_size(host, stack, kind):
+    """Where it is 0, the empty latent stays."""
+    graph = {**text_model(width=128, height=64), "sample": ksampler(**text_graphs.CONDITIONED)}
+    graph |= {"nowhere": node("SolidMask", value=0.0, width=128, height=64)}
+    graph |= {"half": node("SolidMask", value=1.0, width=64, height=64)}
+    graph["mask"] = node("MaskComposite", destination=["nowhere", 0], source=["half", 0], x=64, y=0, operation="add")
+    graph |= {"whole": graph["latent"]}
+    graph["latent"] = node("SetLatentNoiseMask", samples=["whole", 0], mask=["mask", 0])
+    found = run_latent(host, {**graph, "whole": empty(kind, 128, 64)})
+    assert torch.equal(found, run_latent(host, graph)) and found.shape == (1, 32, 2, 4)
+    assert not found[..., :2].any() and found[..., 2:].any()
+
+
+@pytest.mark.parametrize("sampler", [ksampler, tim_sampler])
 def test_pictures_taken_out_of_a_batch(host, stack, sampler):
     """They keep the noise of their place in it."""
     graph = {**text_model(width=128, height=64, batch=3), "sample": sampler(**text_graphs.CONDITIONED)}
@@ -141,7 +188,9 @@ def test_without_noise_the_size_is_right_too(host, stack):
 
 def test_video_latent_is_refused(host):
     video = node("EmptyHunyuanLatentVideo", width=64, height=64, length=5, batch_size=1)
-    refuses(host, {**class_model(), "latent": video, "sample": ksampler()}, "KSampler", "5 dimensions")
+    refuses(
+        host, {**class_model(), "latent": video, "sample": ksampler()}, "KSampler", "5 dimensions", "TiM Empty Latent"
+    )
 
 
 def test_sizes_far_beyond_the_model_s_own_are_told(host):

@@ -36,6 +36,7 @@ def numbers(values: str) -> dict:
 ABOVE_1 = {
     "align your steps": (node("AlignYourStepsScheduler", model_type="SDXL", steps=10, denoise=1.0), "14.6"),
     "gits": (node("GITSScheduler", coeff=1.2, steps=10, denoise=1.0), "14.6"),
+    "sd turbo": (node("SDTurboScheduler", model=["model", 0], steps=1, denoise=1.0), "999"),
     "vp": (node("VPScheduler", steps=4, beta_d=19.9, beta_min=0.1, eps_s=0.001), "sigmas run from 1"),
     "karras": (node("KarrasScheduler", steps=4, sigma_max=14.614642, sigma_min=0.0291675, rho=7.0), "14.6"),
     "a little": (numbers("1.01, 0.5, 0"), "1.01"),

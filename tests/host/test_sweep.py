@@ -56,6 +56,12 @@ def test_each_run_is_that_of_the_sampler(host, settings):
     assert not torch.equal(alone[0], alone[1])
 
 
+def test_strong_guidance_is_noted_once(host):
+    told = host.log.count("cfg 7.5 is far above")
+    host.run({**graph(cfg=7.5), **save(0)})
+    assert host.log.count("cfg 7.5 is far above") == told + 1
+
+
 def test_vae_with_latents(host, stack):
     """The same for a text model with its own VAE."""
     links = {"positive": ["positive", 0], "negative": ["negative", 0], "cfg": 2.5}

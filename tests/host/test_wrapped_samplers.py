@@ -92,9 +92,10 @@ def test_hidden_sampler_with_a_changed_sigma_takes_the_next_lower_time(host, net
         assert_close(found, shaded(net, noise, factor), LARGEST)
 
 
-def test_unknown_sampler_gets_velocities_and_says_so(host, net, noise):
+@pytest.mark.parametrize("way", ["unknown", "choice"])
+def test_unknown_sampler_gets_velocities_and_says_so(host, net, noise, way):
     told = host.log.count(UNKNOWN)
-    found = run_latent(host, wrapped("unknown"))
+    found = run_latent(host, wrapped(way))
     assert_close(found, reference(net, noise, TIMES, velocity=True, guidance_interval=EVERY_STEP), LARGEST)
     assert host.log.count(UNKNOWN) == told + 1 and "sampler foreign_euler" in host.log
 

@@ -90,7 +90,7 @@ def in_closure(sampler, factor):
 def unknown(sampler, factor):
     """Nothing of the inner sampler is left to be seen."""
 
-    def foreign_euler(model, x, sigmas, extra_args=None, callback=None, disable=None):
+    def foreign_euler(model, x, sigmas, extra_args=None, callback=None, disable=None, otherwise=None):
         for i in range(len(sigmas) - 1):
             denoised = model(x, sigmas[i].expand(len(x)) * factor, **extra_args)
             x = x + (sigmas[i + 1] - sigmas[i]) * (x - denoised) / sigmas[i]
@@ -104,10 +104,15 @@ def only_partial(sampler, factor):
     return KSAMPLER(functools.partial(sampler.sampler_function, **sampler.extra_options))
 
 
+def with_a_choice(sampler, factor):
+    """A solver of its own that keeps the inner sampler among its options, for cases that do not come."""
+    return KSAMPLER(unknown(sampler, factor).sampler_function, {"otherwise": sampler})
+
+
 WAYS = {
     "only partial": only_partial,
     "options": in_options, "settings": in_settings, "partial": in_partial, "method": in_method, "class": Around,
-    "twice": twice, "closure": in_closure, "unknown": unknown,
+    "twice": twice, "closure": in_closure, "unknown": unknown, "choice": with_a_choice,
 }  # fmt: skip
 
 
@@ -156,4 +161,19 @@ class Noise:
         return (UniformNoise(seed),)
 
 
-NODE_CLASS_MAPPINGS = {"TestNoise": Noise, "TestWrapSampler": WrapSampler, "TestSigmas": Sigmas}
+class EmptyLatent:
+    """An empty latent of a pack that knows one model's latents and tells the host nothing about them."""
+
+    RETURN_TYPES, FUNCTION, CATEGORY = ("LATENT",), "make", "test"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {name: ("INT", {"default": 64}) for name in ("width", "height", "channels", "ratio")}}
+
+    def make(self, width, height, channels, ratio):
+        return ({"samples": torch.zeros(1, channels, height // ratio, width // ratio)},)
+
+
+NODE_CLASS_MAPPINGS = {
+    "TestNoise": Noise, "TestWrapSampler": WrapSampler, "TestSigmas": Sigmas, "TestEmptyLatent": EmptyLatent,
+}  # fmt: skip

@@ -8,7 +8,15 @@ from torch import Tensor
 
 from tests.host import text_graphs
 from tests.host.graphs import (
-    MODEL_FILE, SEED, Graph, advanced_sampling, class_model, ksampler, node, run_latent, tim_sampler,
+    MODEL_FILE,
+    SEED,
+    Graph,
+    advanced_sampling,
+    class_model,
+    ksampler,
+    node,
+    run_latent,
+    tim_sampler,
 )  # fmt: skip
 from tests.host.test_errors import refuses
 from tests.host.text_graphs import prompt, text_model
@@ -71,8 +79,9 @@ def test_areas_of_several_runs_are_converted_for_each(host, stack):
     zeros = node("LatentMultiply", samples=["first", 0], multiplier=0.0)  # so that the second has to wait
     graph |= {"first": ksampler(**links, seed=1), "zeros": zeros}
     assert torch.equal(run_latent(host, {**graph, "sample": ksampler(**links, latent_image=["zeros", 0])}), alone)
-    graph |= advanced_sampling(node("CFGGuider", **links, cfg=2.5), node("KSamplerSelect", sampler_name="euler"),
-                               node("BasicScheduler", model=["model", 0], scheduler="simple", steps=4, denoise=1.0))  # fmt: skip
+    sigmas = node("BasicScheduler", model=["model", 0], scheduler="simple", steps=4, denoise=1.0)
+    euler = node("KSamplerSelect", sampler_name="euler")
+    graph |= advanced_sampling(node("CFGGuider", **links, cfg=2.5), euler, sigmas)
     graph |= {"first": graph["sample"], "other noise": node("RandomNoise", noise_seed=1)}
     again = {**graph["sample"]["inputs"], "latent_image": ["zeros", 0]}
     first = {**again, "latent_image": ["latent", 0], "noise": ["other noise", 0]}

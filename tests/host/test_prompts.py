@@ -49,7 +49,7 @@ def test_encoder_of_several_prompts(host, kind, prompts, others):
 @pytest.mark.parametrize("kind", ENCODERS)
 def test_empty_prompts_are_the_empty_prompt(host, kind):
     found = run_latent(host, graph(negative=ENCODERS[kind]("", "")))
-    assert torch.equal(found, run_latent(host, {**graph(), **{"negative": node("CLIPTextEncode", clip=CLIP, text="")}}))
+    assert torch.equal(found, run_latent(host, {**graph(), "negative": node("CLIPTextEncode", clip=CLIP, text="")}))
 
 
 def test_pictures_in_a_prompt_are_told(host):

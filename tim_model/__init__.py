@@ -1,11 +1,15 @@
 """Transition Models (TiM, arXiv 2509.04394): any-step image generation with one set of weights, standalone."""
 
 import os
+import signal
 import sys
 
 if sys.argv[:1] == ["-m"]:
-    # `python -m tim_model`, before torch is loaded: threads that spin while they wait are slow on a busy CPU.
+    # `python -m tim_model`, before torch is loaded: threads that spin while they wait are slow on a busy CPU, and
+    # Ctrl-C while packages load just ends it, without a traceback through them; the command takes it over from there.
     os.putenv("OMP_WAIT_POLICY", "PASSIVE")
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 from .checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from .net import TiM

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -176,4 +177,6 @@ def joined(rows: list[dict[str, object]]) -> dict[str, object]:
 
 
 if __name__ == "__main__":
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # see __init__.py
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.exit(main())

@@ -18,7 +18,8 @@ from .sizes import MAX_MEGAPIXELS, MAX_SIDE, MIN_MEGAPIXELS, parse_aspect
 STRATEGIES = ("native", "progressive")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 DEFAULT_STEPS = 4
-NEGATIVE = re.compile(r"-(\d|\.\d|inf$)")  # values such as -1e-3 and -inf, which argparse takes for options
+# Values such as -1e-3 and -inf, which argparse takes for options.
+NEGATIVE = re.compile(r"-(\d|\.\d|inf(inity)?$)", re.IGNORECASE)
 
 
 Command = Callable[[argparse.Namespace], None]

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .errors import CheckpointError, abbreviated, metadata_json, naming
 from .files import check_layout, check_values, read_state_dict, write_safetensors
-from .latents import LatentSpace, default_size, latent_space
+from .latents import LATENT_SPACES, LatentSpace, default_size, latent_space
 from .net import TiM
 from .params import TiMParams, layout_name
 
@@ -75,7 +75,9 @@ def read_checkpoint(path: str | os.PathLike, encoder_depth: int | None = None, v
         params = replace(params, encoder_depth=config.get("encoder_depth") if encoder_depth is None else encoder_depth)
         check_layout(state_dict, TiM(params, device="meta"))
         check_values(state_dict, allow_meta=not values)
-    return Checkpoint(params, state_dict, metadata)
+        checkpoint = Checkpoint(params, state_dict, metadata)
+        check_metadata(checkpoint)
+    return checkpoint
 
 
 def load_checkpoint(
@@ -175,6 +177,15 @@ def check_config(config: Mapping[str, object], params: TiMParams) -> None:
             raise CheckpointError(
                 f"has {name}={inferred[name]} by its tensors, expected {config[name]} by its metadata"
             )
+
+
+def check_metadata(checkpoint: Checkpoint) -> None:
+    """Raise CheckpointError for metadata that cannot be meant, here where the file is known."""
+    stated = {"class_names", "latent_space", "resolution"} & checkpoint.metadata.keys()
+    if "class_names" in stated:
+        _ = checkpoint.class_names
+    if "latent_space" in stated or ("resolution" in stated and checkpoint.params.in_channels in LATENT_SPACES):
+        _ = checkpoint.default_size
 
 
 def describe(path: str | os.PathLike) -> str:

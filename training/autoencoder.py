@@ -26,6 +26,7 @@ from .autoencoder_net import build_net, decoder_of, write_autoencoder
 from .autoencoder_pictures import Pictures
 from .budget import Budget
 from .cache import index_path, write_text
+from .command import status_of
 from .config import ConfigError, to_yaml
 from .datasets import open_dataset
 from .ema import EMA
@@ -33,7 +34,6 @@ from .learning_rate import learning_rate
 from .lock import RunLock
 from .optimizer import load_moments, make_optimizer
 from .precision import choose_precision, describe_precision, slower_bf16
-from .run import INTERRUPTED
 from .signals import StopSignals
 from .state import States
 from .times import Draws
@@ -218,16 +218,12 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m training.autoencoder", description=__doc__.splitlines()[0])
     parser.add_argument("recipe", type=Path, help="a .yaml file, such as training/recipes/demo/autoencoder.yaml")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="such as optimizer.lr=1e-3 data.path=photos")
-    arguments = parser.parse_args(argv)
-    try:
+    arguments = parser.parse_intermixed_args(argv)
+
+    def work() -> None:
         print(f"wrote {AutoencoderRun(load_autoencoder_config(arguments.recipe, arguments.overrides)).train()}")
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from the newest state", file=sys.stderr)
-        return INTERRUPTED
-    except (ValueError, OSError, RuntimeError, ImportError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
-    return 0
+
+    return status_of(work, "stopped; the same command goes on from the newest state")
 
 
 if __name__ == "__main__":

@@ -106,13 +106,23 @@ def file_version(path: Path) -> list[int | str]:
 
 def read_index(path: Path | None) -> dict[str, dict]:
     """What an index holds; {} where there is none or it is damaged: it can be made again."""
-    expected = {"version", *(field.name for field in fields(Inspection))}
     try:
         content = json.loads(path.read_text(encoding="utf-8")) if path is not None else {}
-        valid = isinstance(content, dict) and all(entry.keys() == expected for entry in content.values())
-    except (OSError, ValueError, AttributeError, RecursionError):
+        valid = isinstance(content, dict) and all(map(is_entry, content.values()))
+    except (OSError, ValueError, AttributeError, LookupError, TypeError, RecursionError):
         return {}
     return content if valid else {}
+
+
+def is_entry(entry: dict) -> bool:
+    """Whether what an index holds of a file is what `Inspections` wrote."""
+    label = entry["label"]
+    return (
+        entry.keys() == {"version", *(field.name for field in fields(Inspection))}
+        and all(isinstance(entry[name], str) for name in ("digest", "problem"))
+        and all(type(entry[name]) is int for name in ("width", "height", "channels"))
+        and (label is None or type(label) is int)
+    )
 
 
 def inspect_image(path: Path) -> Inspection:

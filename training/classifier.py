@@ -7,8 +7,8 @@ FOLDER holds the four files of Fashion-MNIST (Debian package dataset-fashion-mni
 
 from __future__ import annotations
 
+import argparse
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -18,8 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tim_model.checkpoint import metadata_json
-from tim_model.files import CheckpointError, check_layout, naming, read_safetensors, write_safetensors
+from tim_model.files import CheckpointError, check_layout, check_target, naming, read_safetensors, write_safetensors
 
+from .command import status_of
 from .idx import read_split
 from .times import Draws
 
@@ -155,22 +156,22 @@ def accuracy(net: ItemClassifier, images: Tensor, labels: Tensor) -> float:
     return float((classify(net, images)[0].argmax(dim=1) == labels).float().mean())
 
 
-def main(arguments: list[str]) -> int:
-    if len(arguments) != 2:
-        print("usage: python -m training.classifier FOLDER OUT.safetensors", file=sys.stderr)
-        return 2
-    folder, out = arguments
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    try:
-        train, test = read_items(folder, "train"), read_items(folder, "test")
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; returns the exit status. What cannot be done is one line on stderr."""
+    parser = argparse.ArgumentParser(prog="python -m training.classifier", description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path, help="the four files of Fashion-MNIST")
+    parser.add_argument("out", type=Path, help="the .safetensors file to write")
+    arguments = parser.parse_args(argv)
+
+    def work() -> None:
+        check_target(arguments.out)
+        train, test = read_items(arguments.folder, "train"), read_items(arguments.folder, "test")
         net = train_classifier(*train)
-        save_classifier(net, out)
-    except (ValueError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 1
-    print(f"wrote {out}: {accuracy(net, *test):.1%} of the test pictures recognized")
-    return 0
+        save_classifier(net, arguments.out)
+        print(f"wrote {arguments.out}: {accuracy(net, *test):.1%} of the test pictures recognized")
+
+    return status_of(work, "stopped; nothing was written")
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -62,6 +62,8 @@ def check_values(config: Config) -> None:
             raise ConfigError(f"{key}={get(config, key)}: expected a number of at most 63 bits")
     check_finite(config)
     check_places(config)
+    if not config.resume:
+        raise ConfigError("resume: is empty, expected auto, none, or the path of a state or a run folder")
     if len(set(config.data.class_names)) < len(config.data.class_names):
         raise ConfigError(f"data.class_names={config.data.class_names}: expected each name once")
     if config.data.max_aspect < 1:
@@ -102,10 +104,12 @@ def check_finite(config: Config) -> None:
 
 
 def check_places(config: Config) -> None:
-    """Raise ConfigError for a folder that is not set, or a run inside its own data."""
+    """Raise ConfigError for a folder that is not set or a file, or a run inside its own data."""
     for key, what in PLACES.items():
         if not get(config, key):
             raise ConfigError(f"{key}: is not set, expected {what}")
+    if Path(config.data.cache).is_file():
+        raise ConfigError(f"data.cache={config.data.cache}: is a file, expected a folder or a new name")
     data, folder = (Path(name).resolve() for name in (config.data.path, config.run.folder))
     if folder.is_relative_to(data):
         raise ConfigError(f"run.folder={folder}: lies in data.path={data}, where its sample sheets would become data")

@@ -19,6 +19,7 @@ from tim_model.checkpoint import read_checkpoint, write_checkpoint
 from tim_model.files import write_safetensors
 from tim_model.vae import read_vae
 
+from .command import INTERRUPTED, status_of
 from .evaluate import BUNDLED, MODELS
 
 RECIPES = Path(__file__).parent / "recipes" / "demo"
@@ -72,13 +73,27 @@ def run(made: Path, command: Sequence[object]) -> None:
 
     Raises:
         ValueError: it failed; its own line says why.
+        KeyboardInterrupt: a signal has stopped it, after it has saved what it keeps.
     """
     if made.exists():
         print(f"{made} is there", flush=True)
         return
     made.parent.mkdir(parents=True, exist_ok=True)
-    if status := subprocess.run([sys.executable, "-m", *map(str, command)], check=False).returncode:
+    status = run_whole([sys.executable, "-m", *map(str, command)])
+    if status == INTERRUPTED:
+        raise KeyboardInterrupt
+    if status:
         raise ValueError(f"{command[0]} ended with status {status}, {made} was not made")
+
+
+def run_whole(command: Sequence[str]) -> int:
+    """The exit status of a command; Ctrl-C, which reaches it too, lets it end by itself."""
+    with subprocess.Popen(command) as process:
+        while True:
+            try:
+                return process.wait()
+            except KeyboardInterrupt:
+                continue
 
 
 def install(models: Path) -> list[Path]:
@@ -103,15 +118,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--items", type=Path, default=BUNDLED["data"], help="Fashion-MNIST (default: %(default)s)")
     parser.add_argument("--models", type=Path, default=MODELS, help="where the files go (default: %(default)s)")
     arguments = parser.parse_args(argv)
-    try:
+
+    def work() -> None:
         for made, command in stages(arguments.items):
             run(made, command)
         for path in install(arguments.models):
             print(f"wrote {path}, {path.stat().st_size / 1e6:.1f} MB")
-    except (ValueError, OSError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
-    return 0
+
+    return status_of(work, "stopped; the same command goes on")
 
 
 if __name__ == "__main__":

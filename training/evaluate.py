@@ -22,6 +22,7 @@ from tim_model.pictures import save_png
 
 from .captions import ITEMS
 from .classifier import ItemClassifier, load_classifier
+from .command import status_of
 from .jury import Jury, Real, judge_real
 from .painter import Painter
 from .plots import sample_sheet, score_plot
@@ -42,12 +43,7 @@ BUNDLED = {
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit status. What cannot be done is one line on stderr."""
     arguments = parser().parse_args(argv)
-    try:
-        evaluate(arguments)
-    except (ValueError, OSError, RuntimeError) as error:  # the last from torch: no such device, out of memory
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
-    return 0
+    return status_of(lambda: evaluate(arguments))
 
 
 def parser() -> argparse.ArgumentParser:

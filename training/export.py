@@ -12,6 +12,7 @@ from tim_model import TiM, TiMParams, save_checkpoint
 from tim_model.files import check_target, naming
 from tim_model.lora import Lora, write_lora
 
+from .command import status_of
 from .lora import state_layers, state_updates
 from .state import find_state, read_state
 
@@ -23,19 +24,22 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("out", type=Path, help="the .safetensors file to write")
     parser.add_argument("--raw", action="store_true", help="the weights as trained, not their average (EMA)")
     arguments = parser.parse_args(argv)
-    try:
-        if arguments.out.suffix != ".safetensors":
-            raise ValueError(f"{arguments.out}: expected a name that ends in .safetensors")
-        check_target(arguments.out)
-        state = read_state(find_state(arguments.state))
-        if "params" not in state:
-            raise ValueError(f"{arguments.state}: is no state of training.train, whose weights alone can be exported")
-        write_weights(state, arguments.out, "raw" if arguments.raw else "ema")
-    except (ValueError, OSError, RuntimeError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
-    print(f"wrote {arguments.out}")
-    return 0
+    return status_of(lambda: export(arguments.state, arguments.out, "raw" if arguments.raw else "ema"))
+
+
+def export(path: Path, out: Path, kind: str) -> None:
+    """Write the weights of a state, or of the newest one in a run folder; `kind` as for `write_weights`.
+
+    Raises:
+        ValueError: no such state, one of another command, or a file that cannot be written.
+    """
+    if out.suffix != ".safetensors":
+        raise ValueError(f"{out}: expected a name that ends in .safetensors")
+    check_target(out)
+    state = read_state(find_state(path))
+    if "params" not in state:
+        raise ValueError(f"{path}: is no state of training.train, whose weights alone can be exported")
+    print(f"wrote {write_weights(state, out, kind)}")
 
 
 def write_weights(state: dict, out: Path, kind: str) -> Path:

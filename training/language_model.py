@@ -23,6 +23,7 @@ from tim_model.text import empty_model
 from tim_model.text_files import CONFIG, WEIGHTS, read_text_encoder_files, write_text_encoder
 from tim_model.tokenizer import TiMTokenizer
 
+from .command import status_of
 from .config import ConfigError, read_recipe
 from .learning_rate import learning_rate
 from .optimizer import make_optimizer
@@ -89,18 +90,17 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("recipe", type=Path, help="a .yaml file, such as training/recipes/demo/language_model.yaml")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="such as run.steps=500 data.path=scenes")
     arguments = parser.parse_intermixed_args(argv)
-    try:
+
+    def work() -> None:
         config = load_language_model_config(arguments.recipe, arguments.overrides)
         captions = read_captions(Path(config.data.path))
         check_target(Path(config.run.packed))
         Path(config.run.folder).mkdir(parents=True, exist_ok=True)
         tokenizer, model = train(config, captions)
         write(model, tokenizer, config)
-    except (ValueError, OSError, RuntimeError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
-    print(f"wrote {config.run.folder} and {config.run.packed}")
-    return 0
+        print(f"wrote {config.run.folder} and {config.run.packed}")
+
+    return status_of(work, "stopped; nothing was written")
 
 
 def load_language_model_config(path: Path, overrides: Sequence[str] = ()) -> LanguageModelConfig:

@@ -45,11 +45,24 @@ def dry_run(config: Config) -> None:
         parts = build_parts(config, write=False, state=state)
         changed = check_state(state, origin(config, parts), config, parts) if state else []
         check_start(config, parts, state)
-        lines = [*changed, f"from step {state['step']}" if state else "from step 0, a fresh run"]
+        lines = [*changed, describe_start(config, state)]
         lines += [*describe_plan(config, parts, engine)]
         if engine.is_main:
             print("\n".join(lines))
     engine.close()
+
+
+def describe_start(config: Config, state: Mapping | None) -> str:
+    """Where a run would begin, in one line."""
+    if state is None:
+        return "from step 0, a fresh run"
+    step, run = state["step"], config.run
+    if step >= run.steps:
+        return f"from step {step}: nothing would be trained, run.steps={run.steps}; a larger run.steps goes on"
+    if 0 < run.max_minutes * 60 <= state["seconds"]:
+        minutes = f"{state['seconds'] / 60:.2g} min is trained, run.max_minutes={run.max_minutes:g}"
+        return f"from step {step}: nothing would be trained, {minutes}; a larger run.max_minutes goes on"
+    return f"from step {step}"
 
 
 def describe_plan(config: Config, parts: Parts, engine: Engine) -> list[str]:

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from tim_model import TiM
 from tim_model.files import CheckpointError
 
+from .command import INTERRUPTED
 from .config import ConfigError, common_settings, to_yaml
 from .data import Batch
 from .engine import Engine
@@ -26,8 +27,6 @@ from .setup import build_parts
 from .share import Share, check_same, share_of_folder, together
 from .signals import StopSignals
 from .state import States
-
-INTERRUPTED = 130  # exit status, as of a command stopped by Ctrl-C
 
 
 class Run:

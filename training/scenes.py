@@ -24,6 +24,7 @@ from tqdm import tqdm
 from tim_model.files import atomic
 
 from .captions import COLORS, ITEMS, PAIRS, TASKS, Cell, Shape, Task, caption, holds
+from .command import status_of
 from .idx import PARTS, read_split
 
 BACKGROUND = (0.06, 0.06, 0.08)
@@ -239,17 +240,16 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--shape", help="columns x rows of every prompt's canvas, such as 4x3")
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     arguments = parser.parse_args(argv)
-    try:
+
+    def work() -> None:
         if arguments.out:
             write_pictures(arguments.out, Items(arguments.items, arguments.split), arguments.count, arguments.seed)
         else:
             shape = parse_shape(arguments.shape) if arguments.shape else None
             write_lines(arguments.tasks, task_lines(arguments.per_task, arguments.seed, shape))
-    except (ValueError, OSError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
-    print(f"wrote {arguments.out or arguments.tasks}")
-    return 0
+        print(f"wrote {arguments.out or arguments.tasks}")
+
+    return status_of(work)
 
 
 if __name__ == "__main__":

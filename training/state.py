@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from tim_model.files import CheckpointError, atomic, one_line
+from tim_model.files import CheckpointError, atomic, naming, one_line
 
 from .share import joined
 
@@ -45,10 +45,11 @@ class States:
         """The newest whole state, and what is wrong with later ones, such as one that a power cut left in parts.
 
         Raises:
-            CheckpointError: none is whole.
+            CheckpointError: none is whole, or one may not be read, which is not set aside for that.
         """
         problems = []
         for step in reversed(self.steps()):
+            check_right(self.path(step))
             try:
                 return read_state(self.path(step)), problems
             except CheckpointError as error:
@@ -106,14 +107,21 @@ def find_state(path: Path) -> Path:
     return newest
 
 
+def check_right(path: Path) -> None:
+    """Raise CheckpointError for a file that the system does not let us read."""
+    with naming(path), open(path, "rb"):
+        pass
+
+
 def read_state(path: Path) -> dict:
     """A state, on the CPU.
 
     Raises:
-        CheckpointError: no such file, damaged, or something else.
+        CheckpointError: no such file, no right to read it, damaged, or something else.
     """
     if not path.is_file():
         raise CheckpointError(f"{path}: no such state")
+    check_right(path)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=joined())  # one copy for all
     except DAMAGED as error:

@@ -14,9 +14,10 @@ import torch
 
 from tim_model.files import one_line
 
+from .command import INTERRUPTED
 from .config import load_config
 from .preflight import dry_run
-from .run import INTERRUPTED, Run
+from .run import Run
 from .share import joined, rank
 
 
@@ -43,8 +44,9 @@ def main(argv: list[str] | None = None) -> int:
     except torch.OutOfMemoryError as error:
         advice = "raise optimizer.accumulation, or set run.gradient_checkpointing=true; the same command goes on"
         print(f"error: {place()}{one_line(error)}; {advice}", file=sys.stderr)
-    except (ValueError, OSError, RuntimeError, ImportError) as error:
-        print(f"error: {place()}{' '.join(str(error).split())}{peers(error)}", file=sys.stderr)
+    except (ValueError, OSError, RuntimeError, ImportError, MemoryError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        print(f"error: {place()}{reason}{peers(error)}", file=sys.stderr)
     return 1
 
 

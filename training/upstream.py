@@ -19,7 +19,8 @@ def upstream_layout(tree: Tree) -> Layout:
     rows = list(read_table(tree.folder / TABLE))
     used = sampled_rows(tree.folder / "bucket_sampler.json", len(rows))
     entries = [upstream_entry(tree.folder, row, i in used) for i, row in enumerate(rows)]
-    return Layout("upstream text", f"pictures named by {TABLE}", entries)
+    sizes = f"sizes are those of {TABLE}: data.resolution, data.square and data.bucket_step do not change them"
+    return Layout("upstream text", f"pictures named by {TABLE}", entries, notes=[sizes])
 
 
 def upstream_entry(folder: Path, row: Row, used: bool) -> Entry:

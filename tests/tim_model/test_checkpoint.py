@@ -126,6 +126,25 @@ def test_class_names_must_be_names_of_the_classes(tmp_path, names):
         _ = read_checkpoint(tmp_path / "model.safetensors").class_names
 
 
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"class_names": "[1, 2]"},
+        {"latent_space": '{"ratio": 0, "scaling_factor": 1}'},
+        {"latent_space": '{"ratio": Infinity, "scaling_factor": 1}'},
+        {"latent_space": '{"ratio": 1, "scaling_factor": NaN}'},
+        {"resolution": "16.0"},
+    ],
+    ids=str,
+)
+def test_metadata_that_cannot_be_meant_names_the_file(tmp_path, metadata):
+    """Commands take several files, and `inspect` says why one of them cannot be used."""
+    save_checkpoint(tiny(), tmp_path / "model.safetensors", metadata=metadata)
+    for read in (read_checkpoint, describe):
+        with pytest.raises(CheckpointError, match=rf'model\.safetensors: has metadata "{next(iter(metadata))}"'):
+            read(tmp_path / "model.safetensors")
+
+
 def test_failed_save_keeps_the_old_file(tmp_path):
     """The disk is full: simulated by the limit that POSIX sets on the size of files."""
     resource = pytest.importorskip("resource", reason="limits on file sizes are POSIX")

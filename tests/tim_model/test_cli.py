@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -155,9 +156,10 @@ def test_seed_decides(model):
         (("--class", 1, "--schedule", "quadratic", "--steps", 2), ("--class", 1, "--times", "1; 0.25; 0")),
         (("--class", 1, "--guidance", 0.9, 1), ("--class", 1, "--cfg", 1)),
         (("--class", 1, "--guidance", "-inf", "inf"), ("--class", 1, "--guidance", -1, 2)),
+        (("--class", 1, "--guidance", "-Infinity", "Infinity"), ("--class", 1, "--guidance", -1, 2)),
         (("--class", 1, "--guidance", "-1e-3", 0.5), ("--class", 1, "--guidance", -0.001, 0.5)),
     ],
-    ids=["name", "steps", "schedule", "guidance", "all guided", "small negative number"],
+    ids=["name", "steps", "schedule", "guidance", "all guided", "infinity", "small negative number"],
 )
 def test_two_ways_to_say_the_same(model, one, other):
     make(model, *one, "--out", "one.png")
@@ -218,6 +220,18 @@ def test_waiting_threads_do_not_spin(root, before, policy):
     command = [sys.executable, "-c", code]
     result = subprocess.run(command, cwd=root, env=variables, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == (policy or "")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has other signals")
+def test_interruption_while_packages_load_has_no_traceback(root):
+    """A program that imports the package keeps its own answer to Ctrl-C."""
+    load = "import os, signal, sys; sys.argv = {}; import tim_model; os.kill(os.getpid(), signal.SIGINT)"
+    results = [
+        subprocess.run([sys.executable, "-c", load.format(argv)], check=False, cwd=root, capture_output=True, text=True)
+        for argv in (["-m"], ["main.py"])
+    ]
+    assert [result.returncode for result in results] == [-signal.SIGINT] * 2
+    assert results[0].stderr == "" and "KeyboardInterrupt" in results[1].stderr
 
 
 LARGE = ("--class", 1, "--size", "40x32", "--strategy", "progressive")

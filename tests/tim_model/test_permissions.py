@@ -6,7 +6,6 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,22 +17,9 @@ from tim_model.files import check_target, read_state_dict
 from tim_model.text_files import read_text_encoder_files
 
 from .broken_files import TINY
-
-NOBODY = 65534
+from .rights import without_rights
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has other rights")
-
-
-@contextmanager
-def without_rights() -> Iterator[None]:
-    """Root may read everything, so that the tests of root run as another user."""
-    user = os.geteuid()
-    if user == 0:
-        os.seteuid(NOBODY)
-    try:
-        yield
-    finally:
-        os.seteuid(user)
 
 
 @pytest.fixture

@@ -83,6 +83,9 @@ INDICES = {
     "short": lambda entry: {"version": entry["version"], "digest": "old"},
     "longer": lambda entry: {**entry, "more": 1},
     "text": lambda entry: "text",
+    "size": lambda entry: {**entry, "width": "64"},
+    "reason": lambda entry: {**entry, "problem": None},
+    "label": lambda entry: {**entry, "label": 1.5},
 }  # fmt: skip
 
 

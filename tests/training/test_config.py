@@ -68,6 +68,7 @@ MISTAKES = {
     "run.precision=int8": "run.precision='int8': expected one of auto, fp32, bf16, fp16",
     "optimizer.betas=[0.9]": "optimizer.betas=[0.9]: expected two numbers",
     "data.path=": "data.path: is not set",
+    "resume=": "resume: is empty, expected auto, none, or the path",
     "run.steps=": "run.steps=None: expected a whole number",
     "data=photos": "data='photos': expected a section",
     "run.steps": "'run.steps': expected key=value",

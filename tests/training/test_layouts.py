@@ -137,6 +137,7 @@ def test_upstream_text(tmp_path):
     assert [(s.name, s.bucket) for s in dataset.samples] == [("images/0.png", (40, 24)), ("images/1.png", (40, 24))]
     assert dataset.samples[0].captions == ("cat 0", "a cat")
     assert dataset.read(0, False).shape == (3, 24, 40)
+    assert any("data.square and data.bucket_step do not change them" in note for note in dataset.notes)
     assert dataset.dropped[0][1].startswith("has the bucket 'x', expected one that ends in -HxW")
     assert dataset.dropped[1][1] == "is in no batch of bucket_sampler.json"
 

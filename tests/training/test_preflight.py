@@ -45,6 +45,29 @@ def test_refuses_what_the_run_would_after_the_config(data, tmp_path, capsys, ove
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_cache_that_is_a_file(data, tmp_path, capsys):
+    recipe = write_recipe(tmp_path, data)
+    for option in ("--dry-run", "run.steps=1"):
+        error = error_of(capsys, train(recipe, f"data.cache={recipe}", option))
+        assert f"data.cache={recipe}: is a file, expected a folder or a new name" in error
+
+
+def test_run_that_has_come_to_its_end(data, tmp_path, capsys):
+    recipe = write_recipe(tmp_path, data)
+    assert train(recipe, "run.steps=2") == 0
+    for options, told in {
+        ("run.steps=2",): "from step 2: nothing would be trained, run.steps=2; a larger run.steps goes on",
+        (
+            "run.steps=4",
+            "run.max_minutes=0.00001",
+        ): "is trained, run.max_minutes=1e-05; a larger run.max_minutes goes on",
+        ("run.steps=4",): "from step 2",
+    }.items():
+        capsys.readouterr()
+        assert train(recipe, *options, "--dry-run") == 0
+        assert [line for line in capsys.readouterr().out.splitlines() if told in line]
+
+
 def test_sheet_that_does_not_fit_is_refused_before_encoding(tmp_path, capsys):
     for i in range(2):
         write_picture(tmp_path / "data" / f"{i}.png", seed=i).with_suffix(".txt").write_text(f"caption {i}")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from pathlib import Path
 
 import pytest
 import torch
 
+from tests.tim_model.rights import without_rights
 from tim_model.files import CheckpointError
 from training.logs import Logs, read_csv
 from training.state import States, read_state
@@ -61,6 +64,25 @@ def test_damaged_and_foreign_states_are_one_line(tmp_path, content):
     with pytest.raises(CheckpointError, match=r"step-00000001\.pt: is no ") as error:
         read_state(path)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has other rights")
+def test_state_without_the_right_to_read_is_not_set_aside():
+    """It is whole: to go on from the state before it would train its steps again."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        states = States(Path(folder) / "states", 2, 0)
+        for step in (1, 2):
+            states.save({"step": step})
+        states.folder.chmod(0o755)
+        states.path(1).chmod(0o644)
+        states.path(2).chmod(0)
+        with without_rights(), pytest.raises(CheckpointError) as error:
+            states.read_newest()
+        said = "cannot be read (Permission denied); give yourself the right to read it"
+        assert str(error.value) == f"{states.path(2)}: {said}"
+        with without_rights(), pytest.raises(CheckpointError, match="Permission denied"):
+            read_state(states.path(2))
 
 
 def test_missing_state(tmp_path):

@@ -9,7 +9,7 @@ from .areas import areas_in_cells
 from .empty_latents import one_frame, ratio_of_other_node, resize_empty, resize_mask
 from .latent_format import space_of
 from .pixel_latents import tell_pixel_nodes
-from .run_checks import check_finite, check_sigmas, check_start, log_cfg, tell_size
+from .run_checks import check_finite, check_sigmas, check_start, log_cfg, tell_blind_step, tell_size
 from .transitions import prepare_sampler
 
 SEED = 2  # of the arguments after denoise_mask: callback, disable_pbar, seed
@@ -44,6 +44,9 @@ def prepare_run(
     tell_pixel_nodes(ratio)
     log_cfg(getattr(guider, "cfg", None))
     areas_in_cells(guider.conds, ratio, height, width)
+    if denoise_mask is not None and bool((denoise_mask < 1).any()):  # a mask of ones keeps nothing
+        guider.model_options.setdefault("transformer_options", {})["tim_masked"] = True
+        tell_blind_step(sigmas)
     sampler = prepare_sampler(sampler, guider.model_options)
     sigmas = sigmas.clone()  # uni_pc writes into them, and other samplers may share them
     return check_finite(executor(noise, latent, sampler, sigmas, denoise_mask, *rest, **named))

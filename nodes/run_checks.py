@@ -64,6 +64,15 @@ def tell_size(width: int, height: int, size: tuple[int, int]) -> None:
         )
 
 
+def tell_blind_step(sigmas: Tensor) -> None:
+    """Tell that under a noise mask a single step from noise draws without the part that is kept."""
+    if len(sigmas) == 2 and float(sigmas[0]) > NEAR_NOISE and float(sigmas[1]) <= 0:
+        tell(
+            "one step from pure noise under a noise mask: the network sees nothing of the part that is kept, so "
+            "what it draws may not fit in; take 2 steps or more"
+        )
+
+
 def log_cfg(cfg: object) -> None:
     """Log a guidance scale far above what TiM is published with; guiders of other packs may have something else."""
     if isinstance(cfg, (int, float)) and cfg > STRONG_CFG:

@@ -15,23 +15,30 @@ from ..tim_model.noise import noise_stream
 from .guider import build_guider, guidance_inputs
 from .schedule import KIND_TOOLTIP, schedule_sigmas
 
-STOCHASTICITY_TOOLTIP = "Share of the noise that is renewed on the way: 0 is deterministic, the class presets use 0.2."
+STOCHASTICITY_TOOLTIP = (
+    "Share of the noise that is renewed on the way: 0 is deterministic, the class presets use 0.2. Under a noise mask "
+    "all of it is renewed."
+)
 
 
 def sample_transitions(
-    model, x: Tensor, sigmas: Tensor, extra_args=None, callback=None, disable=None, stochasticity=0.0, velocity=False
-) -> Tensor:
+    model, x: Tensor, sigmas: Tensor, extra_args=None, callback=None, disable=None, stochasticity=0.0, velocity=False,
+    fit_mask=True,
+) -> Tensor:  # fmt: skip
     """`tim_model.sample` in the form of the host's samplers: x is the state at sigmas[0], a sigma is a time t.
 
-    The host's model returns x - t F (guided); the transition's target r reaches the network as `tim_r`.
+    The host's model returns x - t F (guided); the transition's target r reaches the network as `tim_r`. In a run with
+    a noise mask, steps restart with the targets of `masked_target`, unless `velocity` or not `fit_mask` is asked for.
     """
     if len(sigmas) < 2:
         return x
     extra_args = extra_args or {}
+    run_options = extra_args.get("model_options", {}).get("transformer_options", {})
+    masked = bool(run_options.get("tim_masked")) and fit_mask and not velocity
 
     def field(x_t: Tensor, t: Tensor, r: Tensor, context: None) -> Tensor:
         options = comfy.model_patcher.create_model_options_clone(extra_args.get("model_options", {}))
-        options.setdefault("transformer_options", {})["tim_r"] = float(r[0])
+        options.setdefault("transformer_options", {}).update(tim_r=float(r[0]), tim_masked=masked)
         denoised = model(x_t, t, **{**extra_args, "model_options": options})
         return (x_t - denoised) / t[:, None, None, None]
 
@@ -45,12 +52,13 @@ def sample_transitions(
 
         return sample(
             field, x, torch.as_tensor(sigmas).tolist(), None, stochasticity=stochasticity, velocity=velocity,
-            noise_fn=noise_stream(extra_args.get("seed") or 0), callback=report,
+            noise_fn=noise_stream(extra_args.get("seed") or 0), callback=report, restart=masked,
         )  # fmt: skip
 
 
-def build_sampler(stochasticity: float = 0.0, velocity: bool = False) -> comfy.samplers.KSAMPLER:
-    return comfy.samplers.KSAMPLER(sample_transitions, {"stochasticity": stochasticity, "velocity": velocity})
+def build_sampler(stochasticity: float = 0.0, velocity: bool = False, fit_mask: bool = True) -> comfy.samplers.KSAMPLER:
+    options = {"stochasticity": stochasticity, "velocity": velocity, "fit_mask": fit_mask}
+    return comfy.samplers.KSAMPLER(sample_transitions, options)
 
 
 class TiMTransitionSampler(io.ComfyNode):
@@ -70,13 +78,18 @@ class TiMTransitionSampler(io.ComfyNode):
                     tooltip="Ask the network for the velocity at t instead of the transition to the next time: an "
                     "ordinary flow-matching sampler, for comparison.",
                 ),
+                io.Boolean.Input(
+                    "fit_mask", default=True, optional=True,
+                    tooltip="Under a noise mask, take velocities and new noise in every step, so that what is drawn "
+                    "fits the part that is kept. Off: the steps that it takes without a mask.",
+                ),
             ],
             outputs=[io.Sampler.Output(tooltip="For SamplerCustom and SamplerCustomAdvanced.")],
         )  # fmt: skip
 
     @classmethod
-    def execute(cls, stochasticity: float, velocity: bool) -> io.NodeOutput:
-        return io.NodeOutput(build_sampler(stochasticity, velocity))
+    def execute(cls, stochasticity: float, velocity: bool, fit_mask: bool = True) -> io.NodeOutput:
+        return io.NodeOutput(build_sampler(stochasticity, velocity, fit_mask))
 
 
 class TiMSampler(io.ComfyNode):

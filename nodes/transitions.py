@@ -16,6 +16,7 @@ import comfy.samplers
 import torch
 from torch import Tensor
 
+from ..tim_model.inpainting import masked_target
 from ..tim_model.schedule import next_times
 from .notices import tell
 
@@ -29,20 +30,23 @@ def target_time(t: Tensor, transformer_options: dict) -> Tensor:
     """Where the step from t (B,) leads, float32 (B,), never above t.
 
     Samplers made of transitions tell it. For one hidden inside another function it follows from the schedule. All
-    others ask for velocities along the path, which is r = t; one line if such a sampler is foreign.
+    others ask for velocities along the path, which is r = t, and so do most transitions under a noise mask; one line if
+    a sampler of velocities is foreign.
     """
     t = t.float()
     if "tim_r" in transformer_options:
-        return t.clamp(max=transformer_options["tim_r"])
-    if transformer_options.get("tim_transitions"):
-        return next_times(t, transformer_options["sample_sigmas"].float())
-    if "tim_foreign" in transformer_options:
-        tell(
-            f"sampler {transformer_options['tim_foreign']} is not known to be made of TiM's transitions, so the "
-            "network gives it velocities (r = t), as for an ordinary flow model: for few steps take euler, ddim or TiM "
-            "Transition Sampler"
-        )
-    return t
+        r = t.clamp(max=transformer_options["tim_r"])
+    elif transformer_options.get("tim_transitions"):
+        r = next_times(t, transformer_options["sample_sigmas"].float())
+    else:
+        if "tim_foreign" in transformer_options:
+            tell(
+                f"sampler {transformer_options['tim_foreign']} is not known to be made of TiM's transitions, so the "
+                "network gives it velocities (r = t), as for an ordinary flow model: for few steps take euler, ddim or "
+                "TiM Transition Sampler"
+            )
+        return t
+    return masked_target(t, r) if transformer_options.get("tim_masked") else r
 
 
 class TellingModel:

@@ -71,6 +71,7 @@ def sample(
     noise_fn: Callable[[Tensor], Tensor] = torch.randn_like,
     callback: Callable[[Step], None] | None = None,
     transport: str = "ot_fm",
+    restart: bool = False,
 ) -> Tensor:
     """Move `noise`, the state at times[0], through all `times`; returns the state at times[-1], at least in float32.
 
@@ -86,13 +87,15 @@ def sample(
         noise_fn: draws the Gaussian noise of a stochastic step, like its argument.
         callback: called after every step.
         transport: a name in `TRANSPORTS`.
+        restart: go from each time t to the picture x_t - t F and back to r with fresh noise alone (ot_fm only), in
+            place of `stochasticity`; with velocities that serves inpainting.
 
     Raises:
-        ValueError: bad times, guidance without a null context, or stochasticity on another transport.
+        ValueError: bad times, guidance without a null context, or stochasticity or restarts on another transport.
     """
     path = get_transport(transport)
     times = check_times([float(t) for t in times], path.T_max)
-    check_run(times, stochasticity, transport)
+    check_run(times, stochasticity, transport, restart)
     if any(is_guided(t, cfg, guidance_interval) for t in times[:-1]) and null_context is None:
         null_context = default_null(net, context, cfg)
 
@@ -108,7 +111,9 @@ def sample(
             F = guided(net, x, c_t, c_r, context, null_context, cfg)
         else:
             F = net(x, c_t, c_r, context)
-        if stochasticity and t < path.T_max and r > path.T_min:
+        if restart and r > path.T_min:
+            x_r = (1 - r) * (x - t * F) + r * noise_fn(x)
+        elif stochasticity and not restart and t < path.T_max and r > path.T_min:
             x_r = noisy_step(x, t, r, F, stochasticity, noise_fn(x))
         else:
             x_r = path.step(x, x.new_tensor(t), x.new_tensor(r), F)
@@ -118,13 +123,15 @@ def sample(
     return x
 
 
-def check_run(times: Sequence[float], stochasticity: float, transport: str) -> None:
-    """Raise ValueError for times or a stochasticity that the transport does not have."""
+def check_run(times: Sequence[float], stochasticity: float, transport: str, restart: bool = False) -> None:
+    """Raise ValueError for times, a stochasticity or restarts that the transport does not have."""
     path = get_transport(transport)
     if not path.c_noise(torch.tensor(times[-1])).isfinite():
         raise ValueError(f"times end at {times[-1]:g}: {transport} expects them to end at {path.T_min:g} or above")
     if stochasticity < 0 or (stochasticity and transport != "ot_fm"):
         raise ValueError(f"stochasticity={stochasticity} on {transport}: expected 0, or more than 0 on ot_fm")
+    if restart and transport != "ot_fm":
+        raise ValueError(f"restarts on {transport}: expected ot_fm, which they go back on")
 
 
 def default_null(net: Callable, context: Tensor, cfg: float) -> Tensor:

@@ -1,4 +1,4 @@
-"""The host's own nodes and events on a TiM model: saving, merging, LoRA, masks, previews, progress, interruption."""
+"""The host's own nodes and events on a TiM model: saving, merging, LoRA, previews, progress, interruption."""
 
 from __future__ import annotations
 
@@ -13,22 +13,19 @@ from torch import Tensor
 from devtools.client import Event
 from devtools.server import Host
 from tests.host.graphs import (
-    EVERY_STEP,
     MODEL_FILE,
     SEED,
     Graph,
     assert_close,
     class_model,
     ksampler,
-    labels,
-    load_latent,
     loader,
     node,
     reference,
     run_latent,
     tim_sampler,
 )
-from tim_model import TiM, load_checkpoint, make_times, sample, save_checkpoint
+from tim_model import TiM, load_checkpoint, make_times, save_checkpoint
 from tim_model.noise import draw_noise
 
 SHAPE = (1, 3, 32, 32)
@@ -120,39 +117,6 @@ def test_lora(host, net, noise, style):
     assert_close(found, reference(merged, noise, TIMES))
     assert (found - reference(net, noise, TIMES)).abs().max() > 0.1
     assert "lora key not loaded" not in host.log
-
-
-def left_half() -> Graph:
-    """A mask of 32x32 that is 1 on the left half."""
-    return {
-        "nowhere": node("SolidMask", value=0.0, width=32, height=32),
-        "half": node("SolidMask", value=1.0, width=16, height=32),
-        "mask": node("MaskComposite", destination=["nowhere", 0], source=["half", 0], x=0, y=0, operation="add"),
-    }
-
-
-@pytest.mark.parametrize("sampler,interval", [(ksampler, EVERY_STEP), (tim_sampler, (0.0, 1.0))])
-def test_noise_mask_keeps_the_rest(host, net, noise, sampler, interval):
-    picture = 0.8 * torch.linspace(-1, 1, 32).expand(SHAPE)
-    graph = {**class_model(), **left_half(), "picture": load_latent(host.base, "gradient", picture)}
-    graph["masked"] = node("SetLatentNoiseMask", samples=["picture", 0], mask=["mask", 0])
-    found = run_latent(host, {**graph, "sample": sampler(latent_image=["masked", 0])})
-
-    mask = torch.zeros(SHAPE)
-    mask[..., :16] = 1
-
-    def field(x: Tensor, t: Tensor, r: Tensor, y: Tensor) -> Tensor:
-        """The network sees noised pixels outside the mask, and its picture is replaced there."""
-        s = t[:, None, None, None]
-        inside = x * mask + (s * noise + (1 - s) * picture) * (1 - mask)
-        data = (inside - s * net(inside, t, r, y)) * mask + picture * (1 - mask)
-        return (x - data) / s
-
-    y = labels(noise)
-    null = torch.full_like(y, 10)
-    assert_close(found, sample(field, noise, TIMES, y, null, cfg=2.5, guidance_interval=interval))
-    assert (found - picture)[..., 16:].abs().max() < 1e-6
-    assert (found - picture)[..., :16].abs().max() > 0.1
 
 
 def test_models_come_back_after_unloading(host):

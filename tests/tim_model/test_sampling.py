@@ -214,6 +214,37 @@ def test_stochastic_steps_keep_the_distribution():
     assert correlation < 0.9  # without them it is 1
 
 
+def test_restarts_keep_the_distribution():
+    """Each jump of an exact network is a sample of the data, which fresh noise takes back to r."""
+    torch.manual_seed(1)  # of the fresh noise
+    data, noise = GaussianData("ot_fm"), draw(1, 1, 150, 150)
+
+    def jump(x, t, r, context):
+        return data.net(x, t, torch.zeros_like(r), context)
+
+    found = sample(jump, noise, make_times("uniform", 4), None, restart=True)
+    assert found.mean().item() == pytest.approx(0.4, abs=0.015)
+    assert found.std().item() == pytest.approx(0.7, abs=0.015)
+    correlation = torch.corrcoef(torch.stack([found.flatten(), noise.flatten()]))[0, 1].item()
+    assert abs(correlation) < 0.5  # without them it is 1
+
+
+def test_restarts_draw_all_noise_anew():
+    """Whatever the stochasticity; the last step to 0 draws none."""
+    steps, drawn = [], []
+
+    def noise_fn(x):
+        drawn.append(torch.full_like(x, 3.0))
+        return drawn[-1]
+
+    options = {"stochasticity": 0.5, "restart": True, "noise_fn": noise_fn, "callback": steps.append}
+    sample(Recorder(), draw(1, 1, 2, 2), TIMES, 3.0, **options)
+    for step in steps:
+        picture = step.x_t - step.t * step.F
+        torch.testing.assert_close(step.x_r, (1 - step.r) * picture + step.r * 3.0)
+    assert len(drawn) == len(steps) - 1
+
+
 @pytest.mark.parametrize(
     ("times", "options", "message"),
     [
@@ -227,6 +258,7 @@ def test_stochastic_steps_keep_the_distribution():
         ([100.0, 0.0], {"transport": "ve"}, "0.02 or above"),
         ([1.0, 0.0], {"stochasticity": 0.2, "transport": "vp"}, "stochasticity=0.2 on vp"),
         ([1.0, 0.0], {"stochasticity": -0.2}, "stochasticity=-0.2"),
+        ([1.0, 0.0], {"restart": True, "transport": "vp"}, "restarts on vp: expected ot_fm"),
         ([1.0, 0.5, 0.0], {"cfg": 2.5}, "cfg=2.5 needs null_context"),
     ],
 )

@@ -90,6 +90,7 @@ class Host(Client):
         self.boot_timeout = boot_timeout
         self.log_file = self.base / "host.log"
         self.process: subprocess.Popen[bytes] | None = None
+        self.boot_log = ""  # what the host had printed when it first answered
         self.port = free_port(port)
         super().__init__(f"127.0.0.1:{self.port}")
 
@@ -114,6 +115,7 @@ class Host(Client):
         atexit.register(self.stop)
         try:
             self._wait_until_ready()
+            self.boot_log = self.log
         except BaseException:
             self.stop()
             raise

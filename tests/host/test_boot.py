@@ -29,12 +29,12 @@ def load_and_save(name: str) -> dict:
 
 
 def test_log_is_clean(host):
-    log = host.log
+    log = host.boot_log
     assert "IMPORT FAILED" not in log and "Traceback" not in log, log
 
 
 def test_pack_is_loaded(host):
-    assert "custom_nodes/ComfyUI-TiM" in host.log.replace("\\", "/")  # from the table of import times
+    assert "custom_nodes/ComfyUI-TiM" in host.boot_log.replace("\\", "/")  # from the table of import times
     assert [name for name in host.object_info() if name.startswith("TiM")]
 
 

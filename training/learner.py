@@ -7,19 +7,16 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
-from .config import ConfigError
 from .data import Batch
 from .ema import EMA
 from .engine import Engine, prepare_net, random_state, set_random_state
 from .learning_rate import learning_rate
 from .logs import Meter
-from .lora import configured_lora, draw_dropout, layers_summary, lora_layers, state_layers
+from .lora import configured_lora, draw_dropout, lora_layers
 from .optimizer import load_moments, make_optimizer
 from .sections import Config
 from .setup import Parts, build_net, frozen_dtype
 from .step import StepLoss
-
-ANOTHER = "another run.folder=… starts another run"
 
 
 class Learner:
@@ -110,16 +107,10 @@ class Learner:
         return {name: value for name, value in weights.items() if name in names}
 
     def load_state(self, state: dict) -> list[str]:
-        """Go on from a state of the same network; returns, in lines, what has changed of the optimizer's settings."""
-        step, params = state["step"], self.params.to_dict()
-        layers, found = state_layers(state), lora_layers(self.net)
-        if state["params"] != params:
-            names = [name for name in {**state["params"], **params} if state["params"].get(name) != params.get(name)]
-            told, meant = ({name: values.get(name) for name in names} for values in (state["params"], params))
-            raise ConfigError(f"the state of step {step} has params {told}, the config means {meant}; {ANOTHER}")
-        if layers != found:
-            told, meant = layers_summary(layers), layers_summary(found)
-            raise ConfigError(f"the state of step {step} has lora: {told}; the config means: {meant}; {ANOTHER}")
+        """Go on from a state of the same network (see `resume.check_network`).
+
+        Returns, in lines, what has changed of the optimizer's settings.
+        """
         self.net.load_state_dict({**self.net.state_dict(), **state["net"]})
         average = {**self.ema.net.state_dict(), **state["ema"]["net"]}
         self.ema.load_state_dict({"net": average, "updates": state["ema"]["updates"]})

@@ -6,12 +6,19 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
+from tim_model import TiM
+from tim_model.files import CheckpointError
+
 from .config import ConfigError
+from .lora import configured_lora, layers_summary, lora_layers, state_layers
 from .optimizer import HYPERPARAMETERS
 from .origin import FILES, differences, held_out_digests, recipe_of
 from .sections import Config
 from .setup import Parts
 from .state import States, find_state, read_state
+
+ANOTHER = "another run.folder=… starts another run"
+KEYS = ("step", "seconds", "failures", "net", "ema", "optimizer", "scaler", "random", "params", "metadata")
 
 
 def state_to_resume(config: Config, states: States, tell: bool) -> dict | None:
@@ -30,10 +37,18 @@ def state_to_resume(config: Config, states: States, tell: bool) -> dict | None:
         advice = f"resume=auto goes on from {newest.name}, another run.folder leaves them alone"
         raise ConfigError(f"resume={resume}, but {states.folder} holds states: {advice}")
     if told or not newest:
-        return read_state(told) if told else None
+        return whole(read_state(told), told) if told else None
     state, problems = states.read_newest()
+    whole(state, states.path(state["step"]))
     for problem in problems if tell else ():
         print(f"{problem}: set aside, the run goes on from step {state['step']}")
+    return state
+
+
+def whole(state: dict, path: Path) -> dict:
+    """The state itself; CheckpointError for one of another command."""
+    if lacking := [key for key in KEYS if key not in state]:
+        raise CheckpointError(f"{path}: is no state of training.train, lacks {', '.join(lacking)}; {ANOTHER}")
     return state
 
 
@@ -56,12 +71,29 @@ def check_state(state: Mapping[str, dict], origin: Mapping[str, object], config:
     lines = [f"{told}: the run goes on, as resume_changed=true says"] if changed else []
     if "data.path" in changed:
         lines.append("the data has changed since the state was written: the order of samples is another one from here")
+    check_network(state, config, parts)
     return [
         *lines,
         *changed_settings(state, config, changed),
         *changed_position(state, parts),
         *new_held_out(state, parts),
     ]
+
+
+def check_network(state: Mapping[str, dict], config: Config, parts: Parts) -> None:
+    """Raise ConfigError unless a state is of the network, and the LoRA, that the config means."""
+    step, before, params = state["step"], state["params"], parts.params.to_dict()
+    if before != params:
+        names = [name for name in {**before, **params} if before.get(name) != params.get(name)]
+        told, meant = ({name: values.get(name) for name in names} for values in (before, params))
+        raise ConfigError(f"the state of step {step} has params {told}, the config means {meant}; {ANOTHER}")
+    net = TiM(parts.params, device="meta")
+    if config.model.trains_lora:
+        configured_lora(net, config.model)
+    layers, found = state_layers(state), lora_layers(net)
+    if layers != found:
+        told, meant = layers_summary(layers), layers_summary(found)
+        raise ConfigError(f"the state of step {step} has lora: {told}; the config means: {meant}; {ANOTHER}")
 
 
 def changed_settings(state: Mapping[str, dict], config: Config, told: Mapping[str, str]) -> list[str]:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import torch
 
-from tim_model.files import CheckpointError, atomic, naming, one_line
+from tim_model.errors import unreadable
+from tim_model.files import CheckpointError, atomic, one_line
 
 from .share import joined
 
@@ -109,8 +110,12 @@ def find_state(path: Path) -> Path:
 
 def check_right(path: Path) -> None:
     """Raise CheckpointError for a file that the system does not let us read."""
-    with naming(path), open(path, "rb"):
-        pass
+    try:
+        open(path, "rb").close()
+    except PermissionError as error:
+        raise CheckpointError(f"{path}: {unreadable(error)}") from None
+    except OSError:  # such as a folder: no state
+        return
 
 
 def read_state(path: Path) -> dict:

@@ -10,6 +10,7 @@ import torch
 from tests.tim_model.gemma import write_gemma
 from tim_model import TiM, TiMParams
 from training.memory import activation_bytes
+from training.state import States
 
 from .refusal import error_of
 from .tiny import train, write_classes, write_picture, write_recipe
@@ -66,6 +67,32 @@ def test_run_that_has_come_to_its_end(data, tmp_path, capsys):
         capsys.readouterr()
         assert train(recipe, *options, "--dry-run") == 0
         assert [line for line in capsys.readouterr().out.splitlines() if told in line]
+
+
+def test_state_of_another_network(data, tmp_path, capsys):
+    """A dry run and a run refuse it alike, before anything is encoded."""
+    recipe = write_recipe(tmp_path, data)
+    assert train(recipe, "run.steps=1") == 0
+    lora = [f"model.checkpoint={tmp_path / 'run' / 'model-ema.safetensors'}", f"run.folder={tmp_path / 'lora'}"]
+    assert train(recipe, *lora, "model.lora_rank=2", "run.steps=1") == 0
+    for options, told in {
+        ("model.hidden_size=64",): "the state of step 1 has params {'hidden_size': 32",
+        (*lora, "model.lora_rank=4"): "the state of step 1 has lora: rank 2",
+        (*lora,): "the state of step 1 has lora: rank 2",
+    }.items():
+        for more in (["--dry-run"], []):
+            capsys.readouterr()
+            error = error_of(capsys, train(recipe, *options, "run.steps=2", *more))
+            assert told in error and "another run.folder=… starts another run" in error
+
+
+@pytest.mark.parametrize("options", [["--dry-run"], []], ids=["dry", "run"])
+def test_state_of_another_command(data, tmp_path, capsys, options):
+    path = States(tmp_path / "vae" / "states", 1, 0).save({"step": 3, "seconds": 1.0, "net": {}, "ema": {}})
+    error = error_of(capsys, train(write_recipe(tmp_path, data), f"resume={tmp_path / 'vae'}", *options))
+    assert (
+        f"{path}: is no state of training.train, lacks failures, optimizer, scaler, random, params, metadata" in error
+    )
 
 
 def test_sheet_that_does_not_fit_is_refused_before_encoding(tmp_path, capsys):

@@ -50,7 +50,8 @@ class States:
         """
         problems = []
         for step in reversed(self.steps()):
-            check_right(self.path(step))
+            if self.path(step).is_file():
+                check_right(self.path(step))
             try:
                 return read_state(self.path(step)), problems
             except CheckpointError as error:

@@ -127,7 +127,7 @@ def fingerprint(env: Environment) -> str:
 
 def install(env: Environment) -> None:
     wanted = fingerprint(env)
-    if env.stamp.exists() and env.stamp.read_text() == wanted:
+    if env.stamp.exists() and env.stamp.read_text(encoding="utf-8") == wanted:
         return
     files = [argument for path in [env.host / "requirements.txt", *REQUIREMENTS] for argument in ("-r", path)]
     pip = [env.python, "-m", "pip", "--disable-pip-version-check", "--no-input"]
@@ -135,7 +135,7 @@ def install(env: Environment) -> None:
         "installing requirements (about 6 GB and some minutes on first use)",
         [*pip, "install", "--progress-bar", "off", *TORCH, *HOST_EXTRAS, *files],
     )
-    env.stamp.write_text(wanted)
+    env.stamp.write_text(wanted, encoding="utf-8")
 
 
 def get_extras(env: Environment) -> None:

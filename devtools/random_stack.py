@@ -112,8 +112,8 @@ def write_gemma(folder: Path, config: dict[str, Any], dtype: torch.dtype = torch
         # norms multiply by 1 + weight; embeddings are scaled by the root of the width
         weight.normal_(std=0.1 if weight.ndim == 1 else fan_in(weight) ** -0.5)
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
-    (folder / "config.json").write_text(json.dumps(config))
-    (folder / "tokenizer.json").write_text(tokenizer_json(config["vocab_size"]))
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    (folder / "tokenizer.json").write_text(tokenizer_json(config["vocab_size"]), encoding="utf-8")
 
 
 def tokenizer_json(vocab_size: int) -> str:

@@ -5,8 +5,8 @@ real code runs to its end, on "cuda", "mps" or "xpu", and its results can be com
 refuses: tensors of two devices in one operation, float64 and complex numbers (as MPS), a generator of the CPU. Copies
 to the CPU and single values that are read, both of which make a device wait, are counted.
 
-To PyTorch's C++ code the device is "meta", the only one that every build has the parts for, and only Python code sees
-its name. So code on the device must not use "meta" for anything else.
+To PyTorch's C++ code the device is "meta:1": every build has the parts for "meta", and none of them computes. Only
+Python code sees the device's name.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from typing_extensions import Self
 
 aten = torch.ops.aten
-STAND_IN = torch.device("meta")
+STAND_IN = torch.device("meta:1")
 UNSUPPORTED = {torch.float64, torch.complex32, torch.complex64, torch.complex128}
 CROSSING = {aten.copy_.default, aten._to_copy.default}
 TAKES_CPU_INDICES = {aten.index.Tensor, aten.index_put.default, aten.index_put_.default, aten._index_put_impl_.default}
@@ -82,6 +82,18 @@ class DeviceTensor(torch.Tensor):
         return f"{self.values!r} on {self.device}"
 
 
+class DeviceGenerator(torch.Generator):
+    """A generator that is on the device where it was asked to be, and draws what one of the CPU draws."""
+
+    def __new__(cls, device: torch.device | str = "cpu") -> Self:
+        generator = super().__new__(cls)
+        generator.is_on_device = torch.device(device).type != "cpu"
+        return generator
+
+    def __init__(self, device: torch.device | str = "cpu"):
+        super().__init__()
+
+
 class PretendedDevice(TorchDispatchMode):
     """Inside, `kind` names a device that computes.
 
@@ -100,9 +112,11 @@ class PretendedDevice(TorchDispatchMode):
     def __enter__(self) -> Self:
         super().__enter__()
         self.arguments.__enter__()
+        torch.Generator = DeviceGenerator
         return self
 
     def __exit__(self, *error: object) -> None:
+        torch.Generator = DeviceGenerator.__base__
         self.arguments.__exit__(*error)
         super().__exit__(*error)
 
@@ -118,16 +132,16 @@ class PretendedDevice(TorchDispatchMode):
         inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
         on_device = [tensor for tensor in inputs if isinstance(tensor, DeviceTensor)]
         to = kwargs.get("device")
-        is_result_on_device = bool(on_device) if to is None else to.type == STAND_IN.type
+        is_result_on_device = bool(on_device) if to is None else to == STAND_IN
         if is_result_on_device or on_device:
-            self.check(func, inputs, on_device, kwargs)
+            self.check(func, inputs, on_device)
         if torch.Tag.inplace_view in func.tags and on_device:
             raise NotImplementedError(f"{func}: pretended devices have no operation that changes a shape in place")
         self.count(func, inputs, on_device, to)
         if func is aten._efficientzerotensor.default:  # has no values, and only the dispatcher knows that they are 0
             func = aten.zeros.default
         owners = {id(tensor.values): tensor for tensor in on_device}
-        if to is not None:
+        if to == STAND_IN:
             kwargs = {**kwargs, "device": torch.device("cpu")}
         result = func(*tree_map(values_of, args), **tree_map(values_of, kwargs))
 
@@ -142,11 +156,9 @@ class PretendedDevice(TorchDispatchMode):
             return args[0]
         return tree_map(placed, result)
 
-    def check(self, func: Any, inputs: list[torch.Tensor], on_device: list[DeviceTensor], kwargs: dict) -> None:
+    def check(self, func: Any, inputs: list[torch.Tensor], on_device: list[DeviceTensor]) -> None:
         """Raise for what a device refuses to take."""
-        if kwargs.get("generator") is not None:
-            raise RuntimeError(f"{func}: expected a generator of {self.device}, but found one of the CPU")
-        if lost := [tensor for tensor in inputs if not isinstance(tensor, DeviceTensor) and tensor.is_meta]:
+        if lost := [tensor for tensor in inputs if not isinstance(tensor, DeviceTensor) and tensor.device == STAND_IN]:
             raise NotImplementedError(f"{func}: {tuple(lost[0].shape)} was made on {STAND_IN}, without values")
         others = [tensor for tensor in inputs if not isinstance(tensor, DeviceTensor) and tensor.ndim > 0]
         takes_indices = func in TAKES_CPU_INDICES and isinstance(inputs[0], DeviceTensor)
@@ -173,12 +185,16 @@ class DeviceArguments(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = dict(kwargs or {})
+        if kwargs.get("device") is not None:
+            kwargs["device"] = self.stand_in(kwargs["device"])
+        generator = kwargs.get("generator")  # which C++ code hands on as another object
+        is_drawn_here = kwargs.get("device") == STAND_IN or isinstance(next(iter(args), None), DeviceTensor)
+        if generator is not None and is_drawn_here and not getattr(generator, "is_on_device", False):
+            raise RuntimeError(f"{func}: expected a generator of {self.pretended.device}, but found one of the CPU")
         if func is torch.Tensor.tolist and isinstance(args[0], DeviceTensor):
             return args[0].to("cpu").tolist()
         if func is torch.Tensor.cuda:
             func, args = torch.Tensor.to, (args[0], "cuda")
-        if kwargs.get("device") is not None:
-            kwargs["device"] = self.stand_in(kwargs["device"])
         if func in (torch.Tensor.__getitem__, torch.Tensor.__setitem__) and isinstance(args[1], list):
             args = (args[0], torch.tensor(args[1]), *args[2:])
         if func is torch.Tensor.new_tensor:
@@ -191,10 +207,12 @@ class DeviceArguments(TorchFunctionMode):
         return func(*args, **kwargs)
 
     def stand_in(self, device: torch.device | str | int) -> torch.device:
-        kind = torch.device(device).type
-        if kind not in ("cpu", STAND_IN.type, self.pretended.device.type):
-            raise RuntimeError(f"this machine has the devices cpu and {self.pretended.device}, and no {kind}")
-        return torch.device("cpu") if kind == "cpu" else STAND_IN
+        device = torch.device(device)
+        if device.type == self.pretended.device.type:
+            return STAND_IN
+        if device.type not in ("cpu", "meta"):
+            raise RuntimeError(f"this machine has the devices cpu and {self.pretended.device}, and no {device.type}")
+        return device
 
 
 def values_of(value: Any) -> Any:

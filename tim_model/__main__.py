@@ -14,6 +14,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from .arguments import DEFAULT_STEPS, DTYPES, STRATEGIES, build_parser
 from .checkpoint import describe, read_checkpoint, write_checkpoint
+from .console import escape_unprintable
 from .files import check_target
 from .latents import latent_shape
 from .lora import is_lora, merge_updates, read_lora, read_loras, write_lora
@@ -31,6 +32,7 @@ INTERRUPTED = 130  # exit status, as of any command stopped by Ctrl-C
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit status. Errors are printed as one line on stderr."""
+    escape_unprintable()
     arguments = build_parser(inspect, convert, generate).parse_args(argv)
     try:
         arguments.run(arguments)

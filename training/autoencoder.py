@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from tim_model import load_vae
+from tim_model.console import escape_unprintable
 from tim_model.files import atomic
 from tim_model.pictures import grid, to_pictures
 from tim_model.vae import VAE
@@ -215,6 +216,7 @@ def describe(quality: Quality) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit status. What cannot be done is one line on stderr."""
+    escape_unprintable()
     parser = argparse.ArgumentParser(prog="python -m training.autoencoder", description=__doc__.splitlines()[0])
     parser.add_argument("recipe", type=Path, help="a .yaml file, such as training/recipes/demo/autoencoder.yaml")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="such as optimizer.lr=1e-3 data.path=photos")

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from tim_model.checkpoint import read_checkpoint, write_checkpoint
+from tim_model.console import escape_unprintable
 from tim_model.files import write_safetensors
 from tim_model.vae import read_vae
 
@@ -114,6 +115,7 @@ def half(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit status. What cannot be done is one line on stderr."""
+    escape_unprintable()
     parser = argparse.ArgumentParser(prog="python -m training.demo", description=__doc__.splitlines()[0])
     parser.add_argument("--items", type=Path, default=BUNDLED["data"], help="Fashion-MNIST (default: %(default)s)")
     parser.add_argument("--models", type=Path, default=MODELS, help="where the files go (default: %(default)s)")

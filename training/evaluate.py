@@ -18,6 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from tim_model import TiMPipeline
+from tim_model.console import escape_unprintable
 from tim_model.pictures import save_png
 
 from .captions import ITEMS
@@ -42,6 +43,7 @@ BUNDLED = {
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit status. What cannot be done is one line on stderr."""
+    escape_unprintable()
     arguments = parser().parse_args(argv)
     return status_of(lambda: evaluate(arguments))
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from tim_model import TiM, TiMParams, save_checkpoint
+from tim_model.console import escape_unprintable
 from tim_model.files import check_target, naming
 from tim_model.lora import Lora, write_lora
 
@@ -19,6 +20,7 @@ from .state import find_state, read_state
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit status. What cannot be done is one line on stderr."""
+    escape_unprintable()
     parser = argparse.ArgumentParser(prog="python -m training.export", description=__doc__)
     parser.add_argument("state", type=Path, help="a state (step-N.pt), or a run folder for its newest one")
     parser.add_argument("out", type=Path, help="the .safetensors file to write")

@@ -18,6 +18,7 @@ from random import Random
 import torch
 from torch import Tensor, nn
 
+from tim_model.console import escape_unprintable
 from tim_model.files import atomic, check_target, write_safetensors
 from tim_model.text import empty_model
 from tim_model.text_files import CONFIG, WEIGHTS, read_text_encoder_files, write_text_encoder
@@ -86,6 +87,7 @@ class LanguageModelConfig:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit status. What cannot be done is one line on stderr."""
+    escape_unprintable()
     parser = argparse.ArgumentParser(prog="python -m training.language_model", description=__doc__.splitlines()[0])
     parser.add_argument("recipe", type=Path, help="a .yaml file, such as training/recipes/demo/language_model.yaml")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="such as run.steps=500 data.path=scenes")

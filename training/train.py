@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from tim_model.console import escape_unprintable
 from tim_model.files import one_line
 
 from .command import INTERRUPTED
@@ -24,6 +25,7 @@ from .share import joined, rank
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit status. What cannot be done is one line on stderr."""
+    escape_unprintable()
     parser = argparse.ArgumentParser(prog="python -m training.train", description=__doc__.splitlines()[0])
     parser.add_argument("recipe", type=Path, help="a .yaml file, such as those in training/recipes")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="such as optimizer.lr=1e-3 data.path=photos")

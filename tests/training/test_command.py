@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,16 @@ from training.command import status_of
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no pipes with names")
 
 
+@pytest.fixture(autouse=True)
+def ctrl_c() -> Iterator[None]:
+    """As in a process of its own: runs of other tests leave their own answer to it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture
-def pipe(tmp_path) -> Path:
+def pipe(tmp_path) -> Iterator[Path]:
     """A file that never comes to an end; who opens it gets a Ctrl-C."""
     path = tmp_path / "pipe" / "train-images-idx3-ubyte.gz"
     path.parent.mkdir()

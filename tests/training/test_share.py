@@ -14,13 +14,16 @@ from PIL import Image
 
 from training import datasets
 from training.config import load_config
+from training.engine import Engine
 from training.logs import read_csv
 from training.samples import make_sheet
+from training.sections import RunConfig
 from training.setup import build_net, build_parts
 from training.share import Share, exchange, share_by, share_of_folder, together
 from training.train import main
 
 from .ranks import Ranks, errors, run_ranks, train_ranks
+from .refusal import error_of
 from .tiny import last_state, train, write_classes, write_picture, write_recipe
 
 
@@ -148,6 +151,32 @@ def test_each_process_draws_its_columns(data, tmp_path):
     assert [{column for _, column in part} for part in pictures] == [{0, 2}, {1}]
     whole = sheet.compose(sheet.draw(net, torch.device("cpu")))
     assert sheet.compose(pictures[0] | pictures[1]).tobytes() == whole.tobytes()
+
+
+def wait_for_another(given_up: Path) -> int:
+    """The first process waits for the second one, which comes only after the first has given up."""
+    engine = Engine(RunConfig(cpu=True, precision="fp32", timeout_minutes=0.03))
+    if engine.is_main:
+        try:
+            engine.wait()
+        except RuntimeError:
+            given_up.touch()
+            return 3
+        return 0
+    end = time.monotonic() + 60
+    while not given_up.exists() and time.monotonic() < end:
+        time.sleep(0.05)
+    return 4 if given_up.exists() else 5
+
+
+def test_processes_wait_for_each_other_as_long_as_the_config_says(tmp_path):
+    ranks = Ranks(wait_for_another, [(tmp_path / "given_up",)] * 2)
+    assert [status for status, _ in ranks.wait()] == [3, 4]
+
+
+def test_longer_than_any_clock_is_refused(data, tmp_path, capsys):
+    error = error_of(capsys, train(write_recipe(tmp_path, data), "run.timeout_minutes=1e30"))
+    assert "run.timeout_minutes=1e+30: expected at most a few days" in error
 
 
 def test_killed_process_ends_the_others(data, tmp_path):

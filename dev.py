@@ -73,7 +73,7 @@ def environment(comfyui_dir: str | None) -> Environment:
 
 
 def step(title: str, command: list[str | Path]) -> None:
-    """Print `title` and run `command`; if it fails, tell why and exit with 1.
+    """Print `title` and run `command`; if it fails, print the reason and exit with 1.
 
     A terminal is shown its main lines as they come, anything else, such as a log, the title and the time alone.
     """
@@ -177,6 +177,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    if sys.version_info < (3, 10):  # noqa: UP036 - this is where an older one is told
+    if sys.version_info < (3, 10):  # noqa: UP036 - older versions get their message here
         fail(f"needs Python >= 3.10, this is {sys.version.split()[0]}")
     sys.exit(main())

@@ -1,16 +1,16 @@
-"""The any-step promise: the demo network against a flow-matching twin, scores over the step budget.
+"""The demo network against a flow-matching baseline: scores over the number of steps.
 
     FM="training/recipes/demo/tim.yaml objective.name=flow_matching objective.guided=false"
     python -m training.train $FM objective.P_mean=0 optimizer.lr=2e-3 optimizer.warmup=300 run.seed=0 run.steps=8400 \
-        run.folder=runs/demo/twin-start
-    python -m training.train $FM optimizer.lr=2e-3 run.steps=8400 run.folder=runs/demo/twin-middle \
-        model.checkpoint=runs/demo/twin-start/model-ema.safetensors
-    python -m training.train $FM run.seed=3 run.steps=8700 run.folder=runs/demo/twin \
-        model.checkpoint=runs/demo/twin-middle/model-ema.safetensors
-    python -m benchmarks.any_step runs/demo/twin/model-ema.safetensors --per-task 64
+        run.folder=runs/demo/baseline-start
+    python -m training.train $FM optimizer.lr=2e-3 run.steps=8400 run.folder=runs/demo/baseline-middle \
+        model.checkpoint=runs/demo/baseline-start/model-ema.safetensors
+    python -m training.train $FM run.seed=3 run.steps=8700 run.folder=runs/demo/baseline \
+        model.checkpoint=runs/demo/baseline-middle/model-ema.safetensors
+    python -m benchmarks.any_step runs/demo/baseline/model-ema.safetensors --per-task 64
 
-Both draw the same prompts from the same noise, without guidance and with it; the twin gets r = t. OUT gets any_step.md,
-any_step.png, and a folder of training.evaluate for each. What is there is not drawn again.
+Both draw the same prompts from the same noise, without guidance and with it; the baseline gets r = t. OUT gets
+any_step.md, any_step.png, and a folder of training.evaluate for each. Scores that are there are kept.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from tim_model.pictures import save_png
-from training.evaluate import BUNDLED
+from tim_model.files.tensor_files import write_text
+from tim_model.images import save_png
 from training.evaluate import main as evaluate
-from training.plots import score_plot
-from training.scores import Score, percent, read_scores, write_text
+from training.evaluation.bundled import BUNDLED
+from training.evaluation.plots import score_plot
+from training.evaluation.scores import Score, percent, read_scores
 
 SCALES = ("1", "2.5")
 STEPS = "1,2,4,8,16,32,64,128"
@@ -40,7 +41,7 @@ def scored(folder: Path, per_task: int, *options: str) -> dict[str, dict[int, Sc
 
 
 def markdown(curves: Scores) -> str:
-    """A row for each curve, accepted pictures in percent with their 95% interval, and one for its Fréchet distance."""
+    """A row for each curve, accepted images in percent with their 95% interval, and one for its Fréchet distance."""
     steps = list(next(iter(curves.values())))
     rows = [["", *map(str, steps)], ["---"] + ["---:"] * len(steps)]
     for name, scores in curves.items():
@@ -52,15 +53,15 @@ def markdown(curves: Scores) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("twin", type=Path, help="weights trained with objective.name=flow_matching")
+    parser.add_argument("baseline", type=Path, help="weights trained with objective.name=flow_matching")
     parser.add_argument("--model", type=Path, default=BUNDLED["model"], help="default: the bundled network")
     parser.add_argument("--per-task", type=int, default=32, help="prompts of each task (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("runs/any_step"), help="folder (default: %(default)s)")
     a = parser.parse_args()
     tim = scored(a.out / "tim", a.per_task, "--model", str(a.model))
-    twin = scored(a.out / "twin", a.per_task, "--model", str(a.twin), "--velocity")
+    baseline = scored(a.out / "baseline", a.per_task, "--model", str(a.baseline), "--velocity")
     names = {cfg: "" if cfg == "1" else f", cfg {cfg}" for cfg in SCALES}
-    models = {"TiM": tim, "flow matching": twin}
+    models = {"TiM": tim, "flow matching": baseline}
     curves = {f"{name}{names[cfg]}": scores[cfg] for cfg in SCALES for name, scores in models.items()}
     text = markdown(curves)
     print(text)

@@ -1,8 +1,8 @@
 """The demo network beyond its trained sizes: python -m benchmarks.beyond_trained [--factors 2 3] [--out FOLDER]
 
 The same prompts at the sizes of training and at several times their sides: natively, with each RoPE scaling, and
-progressively, all in the same number of steps. Judged twice: as they are, in cells of the trained 32 pixels, and
-reduced to the trained size with antialiasing, where what was drawn larger is as large as it was in training.
+progressively, all in the same number of steps. Images are scored twice: as they are, in cells of the trained 32
+pixels, and reduced to the trained size with antialiasing, where items that were drawn larger have their trained size.
 """
 
 from __future__ import annotations
@@ -22,25 +22,28 @@ from torch import Tensor
 from tqdm import tqdm
 
 from tim_model import TiMPipeline
-from tim_model.progressive import Stage, plan_stages
-from tim_model.rope import ROPE_SCALINGS
-from tim_model.schedule import make_times
-from training.evaluate import BUNDLED, load_judge
-from training.jury import Jury
-from training.painter import to_bytes
-from training.scenes import task_lines
-from training.scores import percent, write_json, write_text
-from training.tasks import TaskLine
+from tim_model.files.tensor_files import write_text
+from tim_model.network.rope import ROPE_SCALINGS
+from tim_model.request import gather
+from tim_model.sampling.progressive import Stage, plan_stages
+from tim_model.sampling.schedule import make_times
+from training.evaluation.bundled import BUNDLED
+from training.evaluation.drawing import to_bytes
+from training.evaluation.recognizers import load_fashion_recognizer
+from training.evaluation.scores import percent, write_json
+from training.evaluation.scoring import Scorer
+from training.scenes.folder import make_prompts
+from training.scenes.prompts import Prompt
 
 NATIVE = "native, RoPE none"
 JUDGED = ("native", "reduced")
-LARGE_STEPS = 1  # of the steps of a progressive picture
+LARGE_STEPS = 1  # of the steps of a progressive image
 Plan = Callable[[int, int, int], Sequence[Stage]]  # of trained width and height, and the factor
 
 
 @dataclass(frozen=True)
 class Strategy:
-    """A way to a large picture: its stages, the RoPE scaling, and what grows between stages."""
+    """How a large image is made: its stages, the RoPE scaling, and what grows between stages."""
 
     plan: Plan
     rope: str = "none"
@@ -54,7 +57,7 @@ def strategies(steps: int, unit: int, renoise: Sequence[float]) -> dict[str, Str
     def progressive(s: float) -> Plan:
         def plan(width: int, height: int, factor: int) -> list[Stage]:
             return plan_stages(
-                factor * width, factor * height, unit, base_pixels=width * height, growth=factor,
+                (factor * width, factor * height), unit, base_pixels=width * height, growth=factor,
                 steps=steps - LARGE_STEPS, large_steps=LARGE_STEPS, renoise=s,
             )  # fmt: skip
 
@@ -80,51 +83,53 @@ class Meter:
         self.seconds += time.process_time() - self.begun
 
     def close(self) -> float:
-        """The seconds; none are counted from here on."""
+        """End the measurement and return the seconds."""
         for hook in self.hooks:
             hook.remove()
         return self.seconds
 
 
 def draw(
-    pipeline: TiMPipeline, lines: Sequence[TaskLine], condition: Sequence[Tensor], strategy: Strategy, factor: int,
+    pipeline: TiMPipeline, prompts: Sequence[Prompt], condition: Sequence[Tensor], strategy: Strategy, factor: int,
     cfg: float, batch: int,
 ) -> list[np.ndarray]:  # fmt: skip
-    """A picture (H,W,3) of each prompt, in bytes, at `factor` times its sides."""
+    """An image (H,W,3) of each prompt, in bytes, at `factor` times its sides."""
     pictures: dict[int, np.ndarray] = {}
-    sizes = sorted({(line.width, line.height) for line in lines})
+    sizes = sorted({(prompt.width, prompt.height) for prompt in prompts})
     for size in tqdm(sizes, leave=False, disable=None):
-        places = [i for i, line in enumerate(lines) if (line.width, line.height) == size]
+        places = [i for i, prompt in enumerate(prompts) if (prompt.width, prompt.height) == size]
         for start in range(0, len(places), batch):
             part = places[start : start + batch]
             rows = type(condition)(*(value[part] for value in condition))
-            images = pipeline.paint(
-                rows, strategy.plan(*size, factor), seed=start, cfg=cfg, rope=strategy.rope, enlarge=strategy.enlarge
-            )
+            request = gather(
+                pipeline.default_size, [prompts[i].text for i in part], stages=strategy.plan(*size, factor),
+                seed=start, cfg=cfg, rope=strategy.rope, enlarge=strategy.enlarge,
+            )  # fmt: skip
+            images = pipeline.generate(request, rows)
             pictures |= zip(part, to_bytes(images), strict=True)
-    return [pictures[i] for i in range(len(lines))]
+    return [pictures[i] for i in range(len(prompts))]
 
 
 def reduced(picture: np.ndarray, factor: int) -> np.ndarray:
-    """A picture (H,W,3) at 1/factor of its sides, each pixel the mean of a square."""
+    """An image (H,W,3) at 1/factor of its sides, each pixel the mean of a square."""
     return np.asarray(Image.fromarray(picture).reduce(factor))
 
 
 def measure(
     pipeline: TiMPipeline,
-    jury: Jury,
+    scorer: Scorer,
     condition: Sequence[Tensor],
     strategy: Strategy,
     factor: int,
     cfg: float,
     batch: int,
 ) -> dict[str, object]:
-    """Scores as drawn and reduced, and the processor seconds of the network for a picture."""
+    """Scores as drawn and reduced, and the processor seconds of the network for an image."""
     meter = Meter(pipeline.net)
-    pictures = draw(pipeline, jury.lines, condition, strategy, factor, cfg, batch)
+    pictures = draw(pipeline, scorer.prompts, condition, strategy, factor, cfg, batch)
     seconds = meter.close() / len(pictures)
     small = [reduced(picture, factor) for picture in pictures]
-    return {"native": asdict(jury.score(pictures)), "reduced": asdict(jury.score(small)), "seconds": seconds}
+    return {"native": asdict(scorer.score(pictures)), "reduced": asdict(scorer.score(small)), "seconds": seconds}
 
 
 def cells(found: dict[str, object], base: dict[str, object]) -> list[str]:
@@ -141,13 +146,13 @@ def main() -> None:
     add("--cfg", type=float, default=2.5, help="guidance scale (default: %(default)s)")
     add("--renoise", type=float, nargs="+", default=[0.05, 0.1, 0.3], help="times that large stages start at")
     add("--per-task", type=int, default=16, help="prompts of each task (default: %(default)s)")
-    add("--batch", type=int, default=16, help="pictures drawn at once (default: %(default)s)")
+    add("--batch", type=int, default=16, help="images drawn at once (default: %(default)s)")
     add("--out", type=Path, default=Path("runs/beyond_trained"), help="folder of results (default: %(default)s)")
     a = parser.parse_args()
-    lines = [TaskLine(**line) for line in task_lines(a.per_task)]
+    prompts = make_prompts(a.per_task)
     pipeline = TiMPipeline.from_files(BUNDLED["model"], BUNDLED["text_encoder"], BUNDLED["vae"])
-    condition = pipeline.text([line.prompt for line in lines])
-    jury = Jury(load_judge(BUNDLED["classifier"]), lines)
+    condition = pipeline.text([prompt.text for prompt in prompts])
+    scorer = Scorer(load_fashion_recognizer(BUNDLED["classifier"]), prompts)
     ways = strategies(a.steps, pipeline.unit, a.renoise)
     rows = []
     for factor in [1, *a.factors]:
@@ -156,7 +161,7 @@ def main() -> None:
             path = a.out / f"{factor} {name}.json"
             if not path.is_file():
                 path.parent.mkdir(parents=True, exist_ok=True)
-                write_json(path, measure(pipeline, jury, condition, strategy, factor, a.cfg, a.batch))
+                write_json(path, measure(pipeline, scorer, condition, strategy, factor, a.cfg, a.batch))
             results[name] = json.loads(path.read_text(encoding="utf-8"))
             rows.append([f"{factor}x", name, *cells(results[name], results[NATIVE])])
             print(rows[-1], flush=True)

@@ -1,7 +1,7 @@
-"""Scores of the demo network over canvas shapes, of training and not: python -m benchmarks.canvas_shapes [--out FOLDER]
+"""Scores of the demo network on trained and other canvas shapes: python -m benchmarks.canvas_shapes [--out FOLDER]
 
-Training knows canvases of 1x1 to 3x3 cells of 32 pixels. Every shape has prompts of its own, of the tasks that fit it:
-scores of different shapes are of different tasks. The bound is the score of real scenes through the VAE.
+The training data has canvases of 1x1 to 3x3 cells of 32 pixels. Every shape has its own prompts, of the tasks that fit
+it, so scores of different shapes are of different tasks. The bound is the score of real scenes through the VAE.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ import argparse
 import json
 from pathlib import Path
 
+from tim_model.files.tensor_files import write_text
 from training.evaluate import main as evaluate
-from training.scenes import parse_shape
-from training.scores import percent, read_scores, write_text
+from training.evaluation.scores import percent, read_scores
+from training.scenes.__main__ import parse_shape
 
 SHAPES = (
     "1x1", "2x1", "1x2", "2x2", "3x1", "1x3", "2x3", "3x2", "3x3",

@@ -1,7 +1,7 @@
-"""What dF/dt costs, and how well its methods agree: dde in one call of the network, dde in two, and jvp.
+"""Cost and agreement of the ways to compute dF/dt: dde in one call of the network, dde in two, and jvp.
 
 Speed and memory are those of whole training steps of the network in `training/recipes/fashion_cpu.yaml` on random
-pictures; all methods take turns in one process, and each shows in a fresh one what memory it takes. Agreement is that
+images; all methods take turns in one process, and the memory of each is measured in a fresh one. Agreement is that
 of the golden networks in tests/golden: cosines of dF/dt, and of the gradient of the loss, with those by jvp in float32.
 
     OMP_NUM_THREADS=1 python -m benchmarks.derivatives --batch 64 --turns 7
@@ -29,13 +29,15 @@ from torch import Tensor
 from benchmarks.full_size import peak_gib
 from tests.tim_model.golden import FOLDER, golden_case
 from tim_model import TRANSPORTS, TiM, load_checkpoint
-from training.config import load_config
-from training.data import Batch
-from training.derivative import total_derivative
-from training.objectives import ObjectiveSettings, tim
-from training.optimizer import make_optimizer
-from training.setup import base_params
-from training.step import StepLoss
+from training.components.parts import base_params
+from training.config.load import load_config
+from training.config.schema import ObjectiveConfig
+from training.data.batches import Batch
+from training.objectives.derivative import configured_derivative, total_derivative
+from training.objectives.objectives import make_objective
+from training.objectives.sample import Sample
+from training.optim.optimizer import make_optimizer
+from training.run.step_loss import StepLoss
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPE = ROOT / "training" / "recipes" / "fashion_cpu.yaml"
@@ -72,7 +74,7 @@ class Step:
         self.batch = Batch(torch.randn(batch, 3, side, side), labels, null, positions, None, batch, batch)
 
     def __call__(self, step: int) -> float:
-        """Processor seconds over threads, since other work on the machine must not count."""
+        """Processor seconds over threads, which other work on the machine does not change."""
         start = time.process_time()
         with precise(self.precision):
             out = self.loss(self.net, self.batch, step)
@@ -93,7 +95,7 @@ def speeds(batch: int, turns: int) -> dict[tuple[str, str], float]:
 
 
 def peak(method: str, precision: str, batch: int) -> float:
-    """The most MiB that a fresh process takes for a few steps, above what it had before them."""
+    """Peak memory in MiB of a few steps in a fresh process, above what it had before them."""
     command = [sys.executable, "-m", "benchmarks.derivatives", "--peak", method, precision, "--batch", str(batch)]
     return float(subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout)
 
@@ -114,10 +116,11 @@ def derivative_and_gradient(kind: str, method: str, precision: str, epsilon: flo
     noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
     t, r = torch.linspace(0.4, 0.9, len(x)), torch.linspace(0.1, 0.3, len(x))
     derivative, batched = METHODS[method]
-    settings = ObjectiveSettings(derivative=derivative, epsilon=epsilon, batched=batched)
+    config = ObjectiveConfig(derivative=derivative, epsilon=epsilon, batched=batched)
+    path, sample = TRANSPORTS[config.transport], Sample(x, noise, t, r, context)
     with precise(precision):
-        dF_dt = total_derivative(net, TRANSPORTS["ot_fm"], x, noise, t, r, context, derivative, epsilon, batched)
-        loss = tim(net, x, noise, t, r, context, settings).weighted_loss
+        dF_dt = total_derivative(net, path, sample, configured_derivative(config))
+        loss = make_objective(config)(net, path, sample).weighted_loss
     gradient = torch.autograd.grad(loss, list(net.parameters()), allow_unused=True)
     return dF_dt.float().flatten(), torch.cat([value.flatten() for value in gradient if value is not None])
 

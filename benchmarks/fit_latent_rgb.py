@@ -22,10 +22,10 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tim_model.files import atomic
-from tim_model.pipeline import best_device
-from tim_model.preview import explained_variance, latent_rgb_factors, mean_colors
-from tim_model.vae import VAE, load_vae
+from benchmarks.preview_colors import explained_variance, latent_rgb_factors, mean_colors
+from tim_model.files.tensor_files import atomic
+from tim_model.loading import best_device
+from tim_model.vae.autoencoder import VAE, load_vae
 
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".webp"}
 

@@ -1,6 +1,6 @@
 """Peak memory and time of the full-size text-to-image stack in a real host, with random weights.
 
-Writes the official layouts (865M network, Gemma-3-1b, DC-AE f32c32) to disk in bfloat16, 4.4 GB, and makes one picture
+Writes the official layouts (865M network, Gemma-3-1b, DC-AE f32c32) to disk in bfloat16, 4.4 GB, and makes one image
 through the text_to_image workflow. Run it with the Python of dev.py's environment:
 
     TIM_HOST_DIR=/path/to/ComfyUI python -m benchmarks.full_size --size 256 --steps 1
@@ -25,7 +25,7 @@ WORKFLOW = ROOT / "workflows" / "api" / "text_to_image.json"
 
 
 def workflow(size: int, steps: int) -> dict:
-    """The template with the published files, and nothing else changed but size and steps."""
+    """The template with the published files; only size and steps are changed."""
     prompt = with_published_files(json.loads(WORKFLOW.read_text(encoding="utf-8")), size, size)
     for node in prompt.values():
         if node["class_type"] == "TiMSampler":

@@ -1,14 +1,14 @@
 """Steps under a mask: python -m benchmarks.inpainting [--per-task N] [--steps 1,2,4,8] [--seed S] [--every-step]
 
-Real scenes of the demo's data with two or more things lose the cell of one thing; the bundled network draws it from
-the scene's prompt, and the judge says whether the whole picture then shows what was asked for. The cells that were
-drawn are compared with real ones by the Fréchet distance of the classifier's features, and by their sharpness, the mean
-of |Laplacian| of gray levels. Before each step the known part is set to its noised value, as ComfyUI does it. Ways to
-step from t to r:
+The cell of one item is masked in real scenes of the demo's data with two or more items. The bundled network draws it
+from the scene's prompt, and the recognizer decides whether the whole image then shows what the prompt asks for.
+The drawn cells are compared with real ones by the Fréchet distance of the classifier's features, and by sharpness, the
+mean of |Laplacian| of gray levels. Before each step the known part is set to its noised value, as ComfyUI does it.
+Steps from t to r:
 
 - transition: F(x_t, t, r)
 - velocity: F(x_t, t, t), but transitions where `masked_target` has them, as ComfyUI's euler and ddim get it
-- transition, restart: x_t - t F(x_t, t, 0) is the picture; back to r with fresh noise
+- transition, restart: x_t - t F(x_t, t, 0) is the image; back to r with fresh noise
 - velocity, restart: the same with `masked_target`, as the pack's own samplers do it
 
 --between 0.02,0.1,0.2,0.3,0.4 instead draws in two steps, from 1 to each of these times and to 0: with velocities
@@ -26,16 +26,17 @@ import torch
 from torch import Tensor
 
 from tim_model import TiMPipeline, make_times, sample
-from tim_model.inpainting import masked_target
-from training.classifier import ItemClassifier, classify, load_classifier
-from training.evaluate import BUNDLED
-from training.frechet import frechet_distance, statistics
-from training.judge import EMPTY, judge, read_cells
-from training.painter import to_bytes
-from training.scenes import CELL, Items, Scene, render, satisfies, task_lines
-from training.scores import write_text
-from training.tasks import TaskLine, real_scene
-from training.times import Draws
+from tim_model.files.tensor_files import write_text
+from tim_model.sampling.inpainting import masked_target
+from training.evaluation.bundled import BUNDLED
+from training.evaluation.classifier import ItemClassifier, classify, load_classifier
+from training.evaluation.drawing import to_bytes
+from training.evaluation.frechet import frechet_distance, statistics
+from training.evaluation.recognizer import EMPTY, read_cells, recognize
+from training.objectives.draws import Draws
+from training.scenes.folder import make_prompts
+from training.scenes.prompts import Prompt, real_scene
+from training.scenes.scene import CELL, Items, Scene, render, satisfies
 
 WAYS = ("transition", "velocity", "transition, restart", "velocity, restart")
 TWO_STEPS = ("velocity throughout", "transition first")
@@ -45,9 +46,9 @@ EVERY_STEP = (float("-inf"), float("inf"))
 
 @dataclass(frozen=True)
 class Batch:
-    """Scenes of one size, each without its first thing: latents (B,C,h,w), and the mask (B,1,h,w), 1 where it was."""
+    """Scenes of one size, each without its first item: latents (B,C,h,w), and the mask (B,1,h,w), 1 where it was."""
 
-    lines: list[TaskLine]
+    prompts: list[Prompt]
     scenes: list[Scene]
     known: Tensor
     mask: Tensor
@@ -57,9 +58,9 @@ class Batch:
 
 
 def prepare(pipeline: TiMPipeline, items: Items, per_task: int, seed: int) -> list[Batch]:
-    lines = [TaskLine(**line) for line in task_lines(per_task, seed)]
-    pairs = [(line, real_scene(line, i, seed)) for i, line in enumerate(lines)]
-    pairs = [(line, scene) for line, scene in pairs if len(scene.things) > 1]
+    prompts = make_prompts(per_task, seed)
+    pairs = [(prompt, real_scene(prompt, i, seed)) for i, prompt in enumerate(prompts)]
+    pairs = [(prompt, scene) for prompt, scene in pairs if len(scene.things) > 1]
     batches, row = [], 0
     for size in sorted({scene.size for _, scene in pairs}):
         group = [pair for pair in pairs if pair[1].size == size]
@@ -67,7 +68,7 @@ def prepare(pipeline: TiMPipeline, items: Items, per_task: int, seed: int) -> li
             asked, scenes = map(list, zip(*group[k : k + BATCH], strict=True))
             pictures = torch.stack([torch.tensor(render(s, items)).permute(2, 0, 1) / 127.5 - 1 for s in scenes])
             known = pipeline.encode(pictures)
-            context = pipeline.text([line.prompt for line in asked])
+            context = pipeline.text([prompt.text for prompt in asked])
             draws = Draws(seed, 0, range(row, row + len(asked)))
             mask = masks(scenes, known, pipeline.space.ratio)
             batches.append(Batch(asked, scenes, known, mask, *context, draws))
@@ -76,7 +77,7 @@ def prepare(pipeline: TiMPipeline, items: Items, per_task: int, seed: int) -> li
 
 
 def masks(scenes: Sequence[Scene], known: Tensor, ratio: int) -> Tensor:
-    """1 in the cell of each scene's first thing (B,1,h,w)."""
+    """1 in the cell of each scene's first item (B,1,h,w)."""
     side = CELL // ratio
     mask = torch.zeros_like(known[:, :1])
     for row, scene in zip(mask, scenes, strict=True):
@@ -86,14 +87,14 @@ def masks(scenes: Sequence[Scene], known: Tensor, ratio: int) -> Tensor:
 
 
 def target(kind: str, t: Tensor, r: Tensor) -> Tensor:
-    """What the network is told in place of r."""
+    """The target time that the network gets in place of r."""
     if kind == "velocity":
         return masked_target(t, r)
     return t if kind == "velocity throughout" or (kind == "transition first" and t[0] < 1) else r
 
 
 def fill(net, batch: Batch, way: str, times: Sequence[float], cfg: float, interval: tuple[float, float]) -> Tensor:
-    """The picture's latents where the mask is 1, the known ones elsewhere."""
+    """The image's latents where the mask is 1, the known ones elsewhere."""
     kind, _, restart = way.partition(", ")
     noise = batch.draws.normal("noise", batch.known.shape[1:])
     fresh = (batch.draws.normal(f"fresh {i}", noise.shape[1:]) for i in range(len(times)))
@@ -101,16 +102,16 @@ def fill(net, batch: Batch, way: str, times: Sequence[float], cfg: float, interv
     def field(x: Tensor, t: Tensor, r: Tensor, context: Tensor) -> Tensor:
         s = t[:, None, None, None]
         inside = batch.mask * x + (1 - batch.mask) * ((1 - s) * batch.known + s * noise)
-        told = target(kind, t, torch.zeros_like(r) if kind == "transition" and restart else r)
-        data = batch.mask * (inside - s * net(inside, t, told, context)) + (1 - batch.mask) * batch.known
+        r_net = target(kind, t, torch.zeros_like(r) if kind == "transition" and restart else r)
+        data = batch.mask * (inside - s * net(inside, t, r_net, context)) + (1 - batch.mask) * batch.known
         return (x - data) / s
 
-    options = {"cfg": cfg, "guidance_interval": interval, "restart": bool(restart), "noise_fn": lambda x: next(fresh)}
+    options = {"cfg": cfg, "guidance_interval": interval, "redraw": bool(restart), "noise_fn": lambda x: next(fresh)}
     return sample(field, noise, times, batch.context, batch.null_context, **options)
 
 
 def drawn_cell(picture, scene: Scene) -> Tensor:
-    """Gray levels (32,32) in the cell of the scene's first thing."""
+    """Gray levels (32,32) in the cell of the scene's first item."""
     return read_cells(picture)[0][scene.things[0].row, scene.things[0].column]
 
 
@@ -125,7 +126,7 @@ class Result:
 
 
 def result(verdicts: list[bool], cells: list[Tensor], real: Tensor, classifier: ItemClassifier) -> Result:
-    """Cells without a thing count for neither distance nor sharpness."""
+    """Cells without an item count for neither distance nor sharpness."""
     gray = torch.stack([cell for cell in cells if cell.square().mean().sqrt() > EMPTY])[:, None]
     features = statistics(classify(classifier, gray)[1]), statistics(classify(classifier, real)[1])
     laplacian = torch.tensor([[0.0, -1, 0], [-1, 4, -1], [0, -1, 0]])[None, None]
@@ -141,8 +142,8 @@ def measure(
     verdicts, cells = [], []
     for batch in batches:
         latents = fill(pipeline.net, batch, way, times, cfg, interval)
-        for picture, line, scene in zip(to_bytes(pipeline.decode(latents)), batch.lines, batch.scenes, strict=True):
-            verdicts.append(satisfies(judge(picture, classifier), line.requirement))
+        for picture, prompt, scene in zip(to_bytes(pipeline.decode(latents)), batch.prompts, batch.scenes, strict=True):
+            verdicts.append(satisfies(recognize(picture, classifier).things, prompt.requirement))
             cells.append(drawn_cell(picture, scene))
     return result(verdicts, cells, real, classifier)
 
@@ -160,7 +161,7 @@ def main() -> None:
     pipeline = TiMPipeline.from_files(BUNDLED["model"], BUNDLED["text_encoder"], BUNDLED["vae"], device="cpu")
     classifier, items = load_classifier(BUNDLED["classifier"]), Items(BUNDLED["data"], "test")
     batches = prepare(pipeline, items, a.per_task, a.seed)
-    scenes = [real_scene(line, 0, a.seed + 1000) for batch in batches for line in batch.lines]
+    scenes = [real_scene(prompt, 0, a.seed + 1000) for batch in batches for prompt in batch.prompts]
     real = torch.stack([drawn_cell(render(scene, items), scene) for scene in scenes])[:, None]
     interval = EVERY_STEP if a.every_step else (0.0, 1.0)
     schedules = {word: make_times("uniform", int(word)) for word in a.steps.split(",")}

@@ -1,4 +1,4 @@
-"""Memory of a LoRA run on the published text model's layout, random weights, one tiny picture a step, on the CPU.
+"""Memory of a LoRA run on the published text model's layout, random weights, one tiny image a step, on the CPU.
 
     python -m benchmarks.lora_memory [--precision bf16] [--file-dtype float32] [--rank 16]
 
@@ -30,7 +30,7 @@ STEPS = 2
 
 
 def write_run(folder: Path, precision: str, file_dtype: torch.dtype, rank: int) -> Path:
-    """Model, encoders, two pictures with captions and the recipe, in a folder; the recipe's path."""
+    """Model, encoders, two images with captions and the recipe, in a folder; the recipe's path."""
     write_tim(folder / "model.bin", PARAMS, file_dtype)
     write_gemma(folder / "gemma", ENCODER)
     write_dc_ae(folder / "vae", DC_AE | SMALL_DC_AE)

@@ -1,10 +1,10 @@
-"""Peak memory of single calls at full size, random weights, against the estimates of tim_model.memory.
+"""Peak memory of single calls at full size, random weights, against the estimates of tim_model/network/memory.py.
 
-    python -m benchmarks.memory network --sizes 512 1024 2048 4096    # two blocks of the 865M network, as good as all
+    python -m benchmarks.memory network --sizes 512 1024 2048 4096    # two blocks of the 865M network
     python -m benchmarks.memory decode encode --sizes 256 512 1024    # the DC-AE f32c32 as diffusers computes it
 
-Each call runs in a process of its own. What it needs is the process's highest resident memory less that before the
-call, which a small call precedes, so that kernels are loaded. Linux only.
+Each call runs in a process of its own. Its memory is the process's highest resident memory minus that before the
+call. A small call comes first, so that kernels are loaded. Linux only.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import torch
 
 from devtools.random_stack import DC_AE
 from tim_model import OFFICIAL, TiM
-from tim_model.memory import DECODE_BYTES, ENCODE_BYTES, network_bytes
+from tim_model.network.memory import DECODE_BYTES, ENCODE_BYTES, network_bytes
 
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 LAYOUT = "tim-t2i-xl-p1"
@@ -35,7 +35,7 @@ WARM_UP = 128  # pixels
 
 
 def network(dtype: torch.dtype, batch: int) -> tuple[Callable[[int], object], Callable[[int], float]]:
-    """A call of two blocks of the network for pictures of a size, and the estimate for it in bytes."""
+    """A call of two blocks of the network for images of a size, and the estimate for it in bytes."""
     params = replace(OFFICIAL[LAYOUT].without_projector(), depth=2, encoder_depth=1)
     net = TiM(params).init_weights().to(dtype).requires_grad_(False).eval()
     context = torch.randn(batch, PROMPT_TOKENS, params.context_dim)
@@ -94,7 +94,7 @@ def main() -> None:
     parser.add_argument("parts", nargs="+", choices=PARTS, metavar="part", help=", ".join(PARTS))
     parser.add_argument("--sizes", type=int, nargs="+", default=[512, 1024, 2048], help="default: %(default)s")
     parser.add_argument("--dtypes", nargs="+", choices=DTYPES, default=list(DTYPES), help="default: %(default)s")
-    parser.add_argument("--batch", type=int, default=1, help="pictures (default: %(default)s)")
+    parser.add_argument("--batch", type=int, default=1, help="images (default: %(default)s)")
     a = parser.parse_args()
     print("| | dtype | size | needed, MiB | estimate, MiB | s |\n|---|---|---|---:|---:|---:|", flush=True)
     for part in a.parts:

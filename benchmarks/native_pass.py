@@ -2,10 +2,10 @@
 
     python -m benchmarks.native_pass --size 4096 --dtype bfloat16 --tile 1536
 
-Random weights. Each part runs in a process of its own, whose highest resident memory is all of it: Python, weights and
-work. Speed is the multiplications and additions of the layers over the time, and its share of what one large matrix
-product of the same dtype reaches on this machine, once before and once after. Linux only; a GPU, where there is one, is
-used and its own memory is reported.
+Random weights. Each part runs in a process of its own, whose peak resident memory includes Python, weights and
+activations. Speed is the multiplications and additions of the layers over the time, and its share of the speed of one
+large matrix product of the same dtype on this machine, once before and once after. Linux only. If there is a
+GPU, it is used and its own memory is reported.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.memory import DTYPES, LAYOUT, PROMPT_TOKENS, RATIO, resident
 from devtools.random_stack import DC_AE
 from tim_model import OFFICIAL, TiM
-from tim_model.tiles import decode_in_tiles
-from tim_model.vae import VAE
+from tim_model.vae.autoencoder import VAE
+from tim_model.vae.tiled_vae import decode_in_tiles
 
 MATRIX, PRODUCTS = 4096, 3
 Work = tuple[Callable[[], object], float]  # a call, and its floating-point operations
 
 
 def network(dtype: torch.dtype, device: torch.device, size: int, tile: int | None) -> Work:
-    """One call of the whole network for a picture; it knows no tiles."""
+    """One call of the whole network for an image, without tiles."""
     params = OFFICIAL[LAYOUT].without_projector()
 
     def call(net: TiM, x: torch.Tensor, context: torch.Tensor) -> object:
@@ -53,7 +53,7 @@ def network(dtype: torch.dtype, device: torch.device, size: int, tile: int | Non
 
 
 def decode(dtype: torch.dtype, device: torch.device, size: int, tile: int | None) -> Work:
-    """The decode of a latent in tiles; operations are those of the whole picture at once."""
+    """The decode of a latent in tiles; operations are those of the whole image at once."""
     from diffusers import AutoencoderDC
 
     with torch.device("meta"):

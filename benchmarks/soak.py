@@ -1,4 +1,4 @@
-"""What a host keeps after many prompts: memory, threads, open files and temporary files, which should not grow.
+"""Memory, threads, open files and temporary files of a host after many prompts; they should not grow.
 
 Prompts of both demo models take turns with failing ones, interrupted ones, unloaded models and saved previews. Run it
 with the Python of dev.py's environment:
@@ -26,7 +26,7 @@ EVERY = 100  # prompts from one line of the table to the next
 
 
 def workflow(name: str, **changes: object) -> dict:
-    """A template with other values for inputs, whichever node has them; it shows its pictures and saves none."""
+    """A template with other values for inputs, whichever node has them; it shows its images and saves none."""
     prompt = json.loads((WORKFLOWS / f"{name}.json").read_text(encoding="utf-8"))
     for node in prompt.values():
         node["inputs"] |= {key: value for key, value in changes.items() if key in node["inputs"]}
@@ -70,7 +70,7 @@ TURNS: list[Turn] = [draw, draw_class, fail, draw, interrupt, draw_class, draw, 
 
 
 def kept(host: Host) -> Iterator[str]:
-    """What the host holds now."""
+    """The host's memory, threads and files now."""
     process = psutil.Process(host.process.pid)
     temporary = [path for path in (host.base / "temp").rglob("*") if path.suffix != ".png"]
     leftovers = [path for path in Path(tempfile.gettempdir()).iterdir() if path.name.startswith((".", "tim"))]

@@ -3,9 +3,9 @@
     python -m benchmarks.training_recipes published tim --minutes 10
     python -m benchmarks.training_recipes tim flow_matching meanflow split_meanflow --minutes 10 --seeds 0 1
 
-Every run is `training/recipes/fashion_cpu.yaml` with the overrides below. A few steps of each, taken in turns, tell
-what a step costs; then each gets as many steps as fit into the same time. What was begun goes on, what was finished is
-not done again.
+Every run is `training/recipes/fashion_cpu.yaml` with the overrides below. The cost of a step is
+measured on a few steps of each, taken in turns; then each gets as many steps as fit into the same time. Runs that were
+stopped continue, finished runs are kept.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ import torch
 from torch import Tensor
 
 from tim_model import TiM, load_checkpoint, make_times, sample
-from tim_model.noise import draw_noise
-from training.cache import write_text
-from training.classifier import SIDE, ItemClassifier, classify, load_classifier, read_items
-from training.config import load_config
-from training.encode import Share
-from training.frechet import Statistics, frechet_distance
-from training.frechet import statistics as feature_statistics
-from training.run import Run
+from tim_model.files.tensor_files import write_text
+from tim_model.sampling.noise import draw_noise
+from training.config.load import load_config
+from training.data.encoded import Share
+from training.evaluation.classifier import SIDE, ItemClassifier, classify, load_classifier, read_items
+from training.evaluation.frechet import Statistics, frechet_distance
+from training.evaluation.frechet import statistics as feature_statistics
+from training.run.trainer import Trainer
 from training.train import main as train
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -43,7 +43,7 @@ PUBLISHED = (
     "optimizer.warmup=0", "ema.decay=0.9999", "ema.warmup=false", "objective.epsilon=0.005", "objective.P_mean=-0.4",
     "objective.P_std=1.0", "objective.diffusion_ratio=0.5", "objective.consistency_ratio=0.1",
 )  # fmt: skip
-JUDGE = ROOT / "models" / "evaluation" / "fashion-classifier.safetensors"
+CLASSIFIER = ROOT / "models" / "evaluation" / "fashion-classifier.safetensors"
 VARIANTS = {
     "published": PUBLISHED,
     "tim": (),
@@ -65,10 +65,10 @@ def overrides(name: str, folder: Path, data: str) -> list[str]:
 def step_seconds(names: list[str], data: str) -> dict[str, float]:
     """Median seconds of a training step of each variant, taken in turns.
 
-    They are processor seconds over threads, since other work on the machine must not count.
+    They are processor seconds over threads, which other work on the machine does not change.
     """
     with tempfile.TemporaryDirectory() as folder:
-        runs = {name: Run(load_config(RECIPE, overrides(name, Path(folder) / name, data))) for name in names}
+        runs = {name: Trainer(load_config(RECIPE, overrides(name, Path(folder) / name, data))) for name in names}
         batches = {name: run.parts.data.batches(0, TRIALS + 1, Share()) for name, run in runs.items()}
         seconds = {name: [] for name in names}
         for _ in range(TRIALS + 1):
@@ -92,7 +92,7 @@ def plan(names: list[str], minutes: float, folder: Path, data: str) -> dict[str,
 
 
 def draw(net: TiM, steps: int, velocity: bool, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Gray pictures in [0, 1] (N,1,32,32), unguided, and their labels; the same noise for every network and budget."""
+    """Gray images in [0, 1] (N,1,32,32), unguided, and their labels; the same noise for every network and budget."""
     labels = torch.arange(net.params.num_classes).repeat_interleave(SAMPLES)
     noise = draw_noise((len(labels), net.params.in_channels, SIDE, SIDE), seed)
     drawn = []
@@ -102,13 +102,13 @@ def draw(net: TiM, steps: int, velocity: bool, seed: int = 0) -> tuple[Tensor, T
     return (torch.cat(drawn).mean(dim=1, keepdim=True) / 2 + 0.5).clamp(0, 1), labels
 
 
-def scores(path: Path, velocity: bool, judge: ItemClassifier, real: Statistics) -> dict[str, list[float]]:
+def scores(path: Path, velocity: bool, classifier: ItemClassifier, real: Statistics) -> dict[str, list[float]]:
     """Fréchet distance and share of recognized labels of a checkpoint at each number of `STEPS`."""
     net = load_checkpoint(path)
     found: dict[str, list[float]] = {"frechet": [], "recognized": []}
     for steps in STEPS:
         gray, labels = draw(net, steps, velocity)
-        logits, features = classify(judge, gray)
+        logits, features = classify(classifier, gray)
         found["frechet"].append(frechet_distance(feature_statistics(features), real))
         found["recognized"].append(float((logits.argmax(dim=1) == labels).float().mean()))
     return found
@@ -146,11 +146,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--folder", type=Path, default=Path("runs/recipes"))
     parser.add_argument("--data", default="/usr/share/datasets/fashion-mnist")
-    parser.add_argument("--classifier", type=Path, default=JUDGE, help="a file of training.classifier")
+    parser.add_argument("--classifier", type=Path, default=CLASSIFIER, help="a file of training.classifier")
     a = parser.parse_args()
     a.folder.mkdir(parents=True, exist_ok=True)
-    judge = load_classifier(a.classifier)
-    real = feature_statistics(classify(judge, read_items(a.data, "test")[0])[1])
+    classifier = load_classifier(a.classifier)
+    real = feature_statistics(classify(classifier, read_items(a.data, "test")[0])[1])
     steps = plan(a.variants, a.minutes, a.folder, a.data)
     results: dict[str, list[dict[str, list[float]]]] = {}
     for seed in a.seeds:
@@ -160,7 +160,7 @@ def main() -> None:
                 row = name if kind == "ema" else f"{name}, {kind} weights"
                 path = run / f"scores-{kind}.json"
                 if not path.is_file():
-                    found = scores(run / f"model-{kind}.safetensors", name == "flow_matching", judge, real)
+                    found = scores(run / f"model-{kind}.safetensors", name == "flow_matching", classifier, real)
                     write_text(path, json.dumps(found))
                 found = json.loads(path.read_text())
                 results.setdefault(row, []).append(found)

@@ -79,7 +79,7 @@ def press_run(page: Page) -> None:
 
 
 def wait_for_images(page: Page) -> list[dict[str, Any]]:
-    """Wait until every Save Image node shows its picture; their addresses and sizes as the page has them."""
+    """Wait until every Save Image node shows its image; their addresses and sizes as the page has them."""
     nodes = "app.graph._nodes.filter(node => node.type === 'SaveImage')"
     page.wait_for_function(f"{nodes}.every(node => node.imgs?.length && node.imgs[0].complete)")
     described = "({src, naturalWidth, naturalHeight}) => ({src, size: [naturalWidth, naturalHeight]})"

@@ -30,7 +30,7 @@ class PromptRejected(RuntimeError):
 
 
 class PromptFailed(RuntimeError):
-    """A prompt ended without success. `details` is what the host tells: exception_message, traceback, ..."""
+    """A prompt ended without success. `details` is the host's report: exception_message, traceback, ..."""
 
     def __init__(self, event: str, details: dict[str, Any]):
         self.event = event

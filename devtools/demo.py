@@ -27,7 +27,7 @@ PROMPTS = [
     "a blue dress and a yellow boot",
 ]
 STEPS = [1, 2, 4, 16]
-CELL = 192  # pixels of one picture in the sheet, three times its own
+CELL = 192  # pixels of one image in the sheet, three times its own
 GAP = 8  # pixels between the images of the sheet
 MARGIN = 80  # pixels for the numbers of steps
 HEADER = 48  # pixels for the prompts

@@ -2,7 +2,7 @@
 
     python -m devtools.extras
 
-`dev.py test` starts this. What is there already is left alone, nobody is asked for a password, and where nothing works
+`dev.py test` starts this. Present files are kept, no password is asked for, and where nothing works
 the tests that need it are skipped. A failed attempt is repeated a day later at the earliest.
 """
 
@@ -27,7 +27,7 @@ TIMEOUT = 15 * 60  # seconds for one download
 
 
 def call(command: Sequence[str | Path], **options) -> None:
-    """Run a command without a terminal; raises OSError or subprocess.SubprocessError."""
+    """Run a command without a terminal. Raises OSError or subprocess.SubprocessError."""
     variables = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     streams = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True}
     subprocess.run(list(map(str, command)), check=True, timeout=TIMEOUT, env=variables, **streams, **options)
@@ -113,7 +113,7 @@ def get(name: str, ways: Ways, find: Callable[[], object]) -> bool:
 
 
 def why(error: Exception) -> str:
-    """The last line of a failed command that tells an error, or its last one, or the error itself."""
+    """The last line of a failed command that reports an error, or its last one, or the error itself."""
     said = error.stderr or error.stdout if isinstance(error, subprocess.CalledProcessError) else ""
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith(("E:", "Error"))]

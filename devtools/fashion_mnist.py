@@ -1,4 +1,4 @@
-"""Where Fashion-MNIST lies."""
+"""Finds the folder of Fashion-MNIST."""
 
 from __future__ import annotations
 

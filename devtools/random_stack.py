@@ -1,6 +1,6 @@
 """Random weights in the official file formats: the text-to-image stack in full size, or small for tests.
 
-The pictures are noise; files, shapes, names and code paths are the real ones.
+The images are noise; files, shapes, names and code paths are the real ones.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def write_stack(models: Path, small: bool = True, dtype: torch.dtype = torch.flo
 
 
 def with_published_files(workflow: dict[str, Any], width: int, height: int) -> dict[str, Any]:
-    """A text workflow in API format on this stack's files instead of the demo's, changed only as its note tells."""
+    """A text workflow in API format on this stack's files instead of the demo's, changed only as its note says."""
     changes = {
         "TiMModelLoader": {"model_name": MODEL_FILE},
         "TiMTextEncoderLoader": {"text_encoder_name": TEXT_ENCODER_FILE},

@@ -1,4 +1,4 @@
-"""The picture in the README: the text-to-image template in a browser after it has run, on the bundled models.
+"""The image in the README: the text-to-image template in a browser after it has run, on the bundled models.
 
 TIM_HOST_DIR=/path/to/ComfyUI python -m devtools.screenshot
 """

@@ -13,11 +13,11 @@ from PIL import Image
 
 from devtools.demo import variant
 from devtools.server import ROOT, Host, temporary_host
-from tim_model.pictures import grid
+from tim_model.images import grid
 
 FOLDER = ROOT / "workflows"
 FROM_TEXT = ["text_to_image", "text_to_image_many_steps", "step_sweep", "demo_twice_trained_size"]
-EXAMPLE = "a trouser to the left of a coat", 8  # prompt and steps of the picture that the others start from
+EXAMPLE = "a trouser to the left of a coat", 8  # prompt and steps of the image that the others start from
 MASKED = (0, 0, 0.5, 1)  # part of it that inpainting draws anew: left, top, right, bottom
 
 
@@ -27,14 +27,14 @@ def read(name: str) -> dict[str, Any]:
 
 
 def draw(host: Host, workflow: dict[str, Any]) -> dict[str, Image.Image]:
-    """The picture that each Save Image node saves, by the title of the node."""
+    """The image that each Save Image node saves, by the title of the node."""
     outputs = host.run(workflow)
     saving = {key: node["_meta"]["title"] for key, node in workflow.items() if node["class_type"] == "SaveImage"}
     return {title: host.images({key: outputs[key]})[0].convert("RGB") for key, title in saving.items()}
 
 
 def masked(picture: Image.Image) -> Image.Image:
-    """The picture with transparency where Load Image then has its mask."""
+    """The image with transparency where Load Image then has its mask."""
     alpha = Image.new("L", picture.size, 255)
     alpha.paste(0, tuple(round(edge * side) for edge, side in zip(MASKED, picture.size * 2)))
     with_alpha = picture.copy()
@@ -48,7 +48,7 @@ def on_gray(picture: Image.Image) -> Image.Image:
 
 
 def save(name: str, pictures: Mapping[str, Image.Image]) -> None:
-    """One picture as it is, several side by side under their labels."""
+    """One image as it is, several side by side under their labels."""
     columns = list(pictures) if len(pictures) > 1 else []
     grid([list(pictures.values())], columns=columns).save(FOLDER / f"{name}.jpg", quality=75, optimize=True)
 

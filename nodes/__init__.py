@@ -10,6 +10,7 @@ from .loaders import TiMModelLoader, TiMTextEncoderLoader, TiMVAELoader
 from .resolution import TiMNativeResolution
 from .sampler import TiMSampler, TiMTransitionSampler
 from .schedule import TiMTransitionSchedule
+from .solvers import TiMSamplerAB2, TiMSamplerAFloPS, TiMSamplerEPD, TiMSamplerSADA, TiMSamplerSkippedStep
 from .sweep import TiMStepSweep
 from .vae_tiles import TiMVAEDecodeHighRes, TiMVAEEncodeHighRes
 
@@ -28,6 +29,11 @@ NODES: list[type[io.ComfyNode]] = [
     TiMHighResSampler,
     TiMVAEDecodeHighRes,
     TiMVAEEncodeHighRes,
+    TiMSamplerAB2,
+    TiMSamplerAFloPS,
+    TiMSamplerSADA,
+    TiMSamplerSkippedStep,
+    TiMSamplerEPD,
 ]
 
 

@@ -1,17 +1,19 @@
-"""Nodes that make conditioning."""
+"""TiM Class."""
 
 from __future__ import annotations
 
 import torch
 from comfy_api.latest import io
 
-from ..tim_model.labels import label_index
-from .model import tim_model_of
+from ..tim_model.network.labels import label_index
+from .aliases import search_aliases
+from .host.model import tim_model_of
+from .run.keys import LABEL
 
 
 def class_conditioning(label: int) -> list:
     """CONDITIONING of one label; in place of text features it has a single 1, which Zero Out turns into 0."""
-    return [[torch.ones(1, 1, 1), {"tim_label": torch.tensor([label])}]]
+    return [[torch.ones(1, 1, 1), {LABEL: torch.tensor([label])}]]
 
 
 class TiMClassConditioning(io.ComfyNode):
@@ -21,7 +23,8 @@ class TiMClassConditioning(io.ComfyNode):
             node_id="TiMClassConditioning",
             display_name="TiM Class",
             category="TiM",
-            description="The class that a class-conditioned TiM model draws, and its counterpart for guidance.",
+            **search_aliases("transition model", "class label", "imagenet"),
+            description="Conditioning of a class-conditioned TiM model: the class, and no class for guidance.",
             inputs=[
                 io.Model.Input("model", tooltip="Class-conditioned TiM model."),
                 io.String.Input(

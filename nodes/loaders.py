@@ -1,4 +1,4 @@
-"""Nodes that load files."""
+"""Load TiM Model, Load TiM Text Encoder, Load TiM VAE."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ import folder_paths
 import torch
 from comfy_api.latest import io
 
-from ..tim_model.checkpoint import PUBLISHED
-from .clip import load_clip
-from .model import load_model
-from .vae import load_vae
+from ..tim_model.files.published import CHECKPOINTS, DC_AE, TEXT_ENCODER
+from .aliases import search_aliases
+from .host.clip import load_clip
+from .host.model import load_model
+from .host.vae import load_vae
 
 BUNDLED = Path(__file__).parent.parent / "models"  # demo models that ship with the pack, unless the user removed them
+TEXT_DEMO = (
+    "tim-fashion-scenes-t2i.safetensors", "gemma-fashion-scenes.safetensors", "dc-ae-fashion-scenes.safetensors"
+)  # fmt: skip
 BUNDLED_KINDS = ("diffusion_models", "text_encoders", "vae")
 WEIGHT_DTYPES = {"default": None, "bf16": torch.bfloat16, "fp32": torch.float32}
 
@@ -23,18 +27,18 @@ for kind in BUNDLED_KINDS:
 
 
 # Where the other published files come from, for whoever lacks one.
-TEXT_ENCODERS = (
-    "google/gemma-3-1b-it on Hugging Face, where its license must be accepted first: model.safetensors, config.json "
-    "and tokenizer.json in one folder"
-)
-VAES = (
-    "mit-han-lab/dc-ae-f32c32-sana-1.1-diffusers on Hugging Face: diffusion_pytorch_model.safetensors and config.json"
-)
+TEXT_ENCODERS = f"{TEXT_ENCODER}: model.safetensors, config.json and tokenizer.json in one folder"
+VAES = f"{DC_AE} on Hugging Face: diffusion_pytorch_model.safetensors and config.json"
 
 
 def file_names(kind: str) -> list[str]:
-    """Files of a kind of model, and behind them checkpoints, since Save Checkpoint writes all kinds into one file."""
-    return list(dict.fromkeys(folder_paths.get_filename_list(kind) + folder_paths.get_filename_list("checkpoints")))
+    """Files of a kind of model, and behind them checkpoints, since Save Checkpoint writes all kinds into one file.
+
+    The text demo comes first, so that new loaders start with files that fit together.
+    """
+    names = folder_paths.get_filename_list(kind)
+    demo = [name for name in names if name in TEXT_DEMO]
+    return list(dict.fromkeys([*demo, *names, *folder_paths.get_filename_list("checkpoints")]))
 
 
 def find(kind: str, name: str) -> str | None:
@@ -44,7 +48,7 @@ def find(kind: str, name: str) -> str | None:
 
 
 def present(kind: str, name: str, source: str) -> bool | str:
-    """True if the host finds the file, else what to tell its user: file, folder and published source."""
+    """True if the host finds the file, else the message for the user: file, folder and published source."""
     if find(kind, name):
         return True
     paths = folder_paths.get_folder_paths(kind)  # the host's own come first, older names before newer ones
@@ -66,6 +70,7 @@ class TiMModelLoader(io.ComfyNode):
             node_id="TiMModelLoader",
             display_name="Load TiM Model",
             category="TiM",
+            **search_aliases("transition model", "any step", "unet", "checkpoint"),
             description="Loads a TiM checkpoint as a MODEL that stock samplers, LoRA and merge nodes work on.",
             inputs=[
                 io.Combo.Input(
@@ -86,11 +91,11 @@ class TiMModelLoader(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, model_name: str) -> bool | str:
-        return present("diffusion_models", model_name, PUBLISHED)
+        return present("diffusion_models", model_name, CHECKPOINTS)
 
     @classmethod
     def execute(cls, model_name: str, weight_dtype: str) -> io.NodeOutput:
-        path = path_of("diffusion_models", model_name, PUBLISHED)
+        path = path_of("diffusion_models", model_name, CHECKPOINTS)
         if weight_dtype not in WEIGHT_DTYPES:  # hosts with `validate_inputs` may leave the check to us
             raise ValueError(f"weight_dtype {weight_dtype!r}: expected one of {', '.join(WEIGHT_DTYPES)}")
         return io.NodeOutput(load_model(path, WEIGHT_DTYPES[weight_dtype]))
@@ -103,6 +108,7 @@ class TiMTextEncoderLoader(io.ComfyNode):
             node_id="TiMTextEncoderLoader",
             display_name="Load TiM Text Encoder",
             category="TiM",
+            **search_aliases("gemma", "clip", "transition model"),
             description="Loads Gemma-3-1b-it as the CLIP of TiM's text models, for the stock text nodes.",
             inputs=[
                 io.Combo.Input(
@@ -132,6 +138,7 @@ class TiMVAELoader(io.ComfyNode):
             node_id="TiMVAELoader",
             display_name="Load TiM VAE",
             category="TiM",
+            **search_aliases("dc-ae", "dcae", "sana vae", "transition model"),
             description="Loads a DC-AE, the VAE of TiM's text and 512 models, for the stock VAE nodes.",
             inputs=[
                 io.Combo.Input(

@@ -1,11 +1,11 @@
-"""Sizes for pictures at the model's native resolution, from an aspect and an area or from a picture."""
+"""TiM Native Resolution: image sizes from an aspect ratio and an area, or from an image."""
 
 from __future__ import annotations
 
 from comfy_api.latest import io, ui
 from torch import Tensor
 
-from ..tim_model.sizes import (
+from ..tim_model.sampling.sizes import (
     ASPECTS,
     MAX_MEGAPIXELS,
     MIN_MEGAPIXELS,
@@ -15,15 +15,15 @@ from ..tim_model.sizes import (
     size_of,
     size_warning,
 )
-from .empty_latents import empty_latent
-from .latent_format import unit_of
-from .model import tim_model_of
+from .aliases import search_aliases
+from .host.model import tim_model_of
+from .latents.empty_latents import empty_latent
 
 CUSTOM, IMAGE, IMAGE_SIZE = "custom", "image", "image size"
 
 
 def pick_size(aspect: str, custom_aspect: str, megapixels: float, image: Tensor | None, unit: int) -> tuple[int, int]:
-    """(width, height) in pixels, multiples of unit, for the choice `aspect` of the node.
+    """(width, height) in pixels, multiples of unit, for the node's `aspect`.
 
     Args:
         image: IMAGE (B,H,W,C), for the choices that need one.
@@ -48,6 +48,7 @@ class TiMNativeResolution(io.ComfyNode):
             node_id="TiMNativeResolution",
             display_name="TiM Native Resolution",
             category="TiM",
+            **search_aliases("transition model", "aspect ratio", "image size"),
             description="Width, height and empty latent for an aspect and a number of megapixels.",
             inputs=[
                 io.Model.Input("model", tooltip="TiM model that the size is for; sides become multiples of its cells."),
@@ -65,7 +66,7 @@ class TiMNativeResolution(io.ComfyNode):
                     tooltip="Area; 1 is 1024x1024 pixels, 4 is 2048x2048, 16 is 4096x4096. Time and memory grow "
                     "faster than it. Unused by image size.",
                 ),
-                io.Int.Input("batch_size", default=1, min=1, max=4096, tooltip="Pictures sampled together."),
+                io.Int.Input("batch_size", default=1, min=1, max=4096, tooltip="Images sampled together."),
                 io.Image.Input("image", optional=True, tooltip="For image and image size; else unused."),
             ],
             outputs=[
@@ -79,8 +80,8 @@ class TiMNativeResolution(io.ComfyNode):
     @classmethod
     def execute(cls, model, aspect, custom_aspect, megapixels, batch_size, image=None) -> io.NodeOutput:
         tim = tim_model_of(model)
-        unit = unit_of(tim)
+        unit = tim.unit
         width, height = pick_size(aspect, custom_aspect, megapixels, image, unit)
         info = "\n".join(filter(None, (describe_size(width, height, unit), size_warning(width, height, unit))))
-        latent = empty_latent(tim, width, height, batch_size)
+        latent = empty_latent(tim.params, tim.space, width, height, batch_size)
         return io.NodeOutput(width, height, latent, info, ui=ui.PreviewText(info))

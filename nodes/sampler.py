@@ -1,19 +1,17 @@
-"""The transition sampler, alone and together with guider and schedule in one node."""
+"""TiM Transition Sampler, and TiM Sampler: guider, schedule and transition sampler in one node."""
 
 from __future__ import annotations
 
-import comfy.model_patcher
-import comfy.samplers
-import torch
 from comfy_api.latest import io
-from comfy_extras.nodes_custom_sampler import Noise_RandomNoise, SamplerCustomAdvanced
-from torch import Tensor
-from tqdm.auto import tqdm
 
-from ..tim_model import SCHEDULES, Step, make_times, sample
-from ..tim_model.noise import noise_stream
-from .guider import build_guider, guidance_inputs
-from .schedule import KIND_TOOLTIP, schedule_sigmas
+from ..tim_model import SCHEDULES
+from ..tim_model.sampling.tuned import TUNED
+from .aliases import search_aliases
+from .guider import guidance_inputs
+from .host.guider import build_guider
+from .host.model import tim_model_of
+from .host.transition_sampler import build_sampler, sample_latent, schedule_sigmas
+from .schedule import KIND_TOOLTIP, TUNED_TOOLTIP, scheduled_times
 
 STOCHASTICITY_TOOLTIP = (
     "Share of the noise that is renewed on the way: 0 is deterministic, the class presets use 0.2. Under a noise mask "
@@ -21,44 +19,15 @@ STOCHASTICITY_TOOLTIP = (
 )
 
 
-def sample_transitions(
-    model, x: Tensor, sigmas: Tensor, extra_args=None, callback=None, disable=None, stochasticity=0.0, velocity=False,
-    fit_mask=True,
-) -> Tensor:  # fmt: skip
-    """`tim_model.sample` in the form of the host's samplers: x is the state at sigmas[0], a sigma is a time t.
-
-    The host's model returns x - t F (guided); the transition's target r reaches the network as `tim_r`. In a run with
-    a noise mask, steps restart with the targets of `masked_target`, unless `velocity` or not `fit_mask` is asked for.
-    """
-    if len(sigmas) < 2:
-        return x
-    extra_args = extra_args or {}
-    run_options = extra_args.get("model_options", {}).get("transformer_options", {})
-    masked = bool(run_options.get("tim_masked")) and fit_mask and not velocity
-
-    def field(x_t: Tensor, t: Tensor, r: Tensor, context: None) -> Tensor:
-        options = comfy.model_patcher.create_model_options_clone(extra_args.get("model_options", {}))
-        options.setdefault("transformer_options", {}).update(tim_r=float(r[0]), tim_masked=masked)
-        denoised = model(x_t, t, **{**extra_args, "model_options": options})
-        return (x_t - denoised) / t[:, None, None, None]
-
-    with tqdm(total=len(sigmas) - 1, disable=disable) as bar:
-
-        def report(step: Step) -> None:
-            bar.update()
-            if callback is not None:
-                denoised = step.x_t - step.t * step.F
-                callback({"x": step.x_t, "i": step.i, "sigma": step.t, "sigma_hat": step.t, "denoised": denoised})
-
-        return sample(
-            field, x, torch.as_tensor(sigmas).tolist(), None, stochasticity=stochasticity, velocity=velocity,
-            noise_fn=noise_stream(extra_args.get("seed") or 0), callback=report, restart=masked,
-        )  # fmt: skip
+RESTART_TOOLTIP = (
+    "Share by which each step goes past its end; new noise of the seed leads back, for each image by itself. 0 is the "
+    "transition alone, 1 goes to the image each time. Not together with stochasticity, and unused under a noise mask "
+    "that steps fit."
+)
 
 
-def build_sampler(stochasticity: float = 0.0, velocity: bool = False, fit_mask: bool = True) -> comfy.samplers.KSAMPLER:
-    options = {"stochasticity": stochasticity, "velocity": velocity, "fit_mask": fit_mask}
-    return comfy.samplers.KSAMPLER(sample_transitions, options)
+def restart_input() -> io.Float.Input:
+    return io.Float.Input("restart", default=0.0, min=0.0, max=1.0, step=0.05, optional=True, tooltip=RESTART_TOOLTIP)
 
 
 class TiMTransitionSampler(io.ComfyNode):
@@ -68,6 +37,7 @@ class TiMTransitionSampler(io.ComfyNode):
             node_id="TiMTransitionSampler",
             display_name="TiM Transition Sampler",
             category="TiM",
+            **search_aliases("transition model", "any step"),
             description="Exact transitions from each time of the schedule to the next, for SamplerCustom nodes.",
             inputs=[
                 io.Float.Input(
@@ -80,16 +50,19 @@ class TiMTransitionSampler(io.ComfyNode):
                 ),
                 io.Boolean.Input(
                     "fit_mask", default=True, optional=True,
-                    tooltip="Under a noise mask, take velocities and new noise in every step, so that what is drawn "
+                    tooltip="Under a noise mask, take velocities and new noise in every step, so that the new part "
                     "fits the part that is kept. Off: the steps that it takes without a mask.",
                 ),
+                restart_input(),
             ],
             outputs=[io.Sampler.Output(tooltip="For SamplerCustom and SamplerCustomAdvanced.")],
         )  # fmt: skip
 
     @classmethod
-    def execute(cls, stochasticity: float, velocity: bool, fit_mask: bool = True) -> io.NodeOutput:
-        return io.NodeOutput(build_sampler(stochasticity, velocity, fit_mask))
+    def execute(
+        cls, stochasticity: float, velocity: bool, fit_mask: bool = True, restart: float = 0.0
+    ) -> io.NodeOutput:
+        return io.NodeOutput(build_sampler(stochasticity, velocity, fit_mask, restart))
 
 
 class TiMSampler(io.ComfyNode):
@@ -99,23 +72,24 @@ class TiMSampler(io.ComfyNode):
             node_id="TiMSampler",
             display_name="TiM Sampler",
             category="TiM",
+            **search_aliases("transition model", "any step", "ksampler"),
             description="Samples a TiM model in any number of steps: guider, schedule and transition sampler in one.",
             inputs=[
                 io.Model.Input("model", tooltip="TiM model."),
-                io.Conditioning.Input("positive", tooltip="What to draw."),
-                io.Conditioning.Input("negative", tooltip="What to lean away from; unused where guidance is off."),
-                io.Latent.Input("latent_image", tooltip="Empty latent, or a picture to change (denoise below 1)."),
+                io.Conditioning.Input("positive", tooltip="Prompt or class."),
+                io.Conditioning.Input("negative", tooltip="Negative prompt; unused where guidance is off."),
+                io.Latent.Input("latent_image", tooltip="Empty latent, or an encoded image (denoise below 1)."),
                 io.Int.Input(
                     "seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=True,
-                    tooltip="Seed of the noise: the same seed gives the same picture.",
+                    tooltip="Seed of the noise: the same seed gives the same image.",
                 ),
                 io.Int.Input(
                     "steps", default=4, min=1, max=10000,
                     tooltip="Network steps: 1 works, more are better. Unused where sigmas are connected.",
                 ),
                 io.Combo.Input(
-                    "schedule", options=list(SCHEDULES), default="uniform",
-                    tooltip=f"{KIND_TOOLTIP}. Unused where sigmas are connected.",
+                    "schedule", options=[*SCHEDULES, TUNED], default="uniform",
+                    tooltip=f"{KIND_TOOLTIP}, {TUNED_TOOLTIP}. Unused where sigmas are connected.",
                 ),
                 *guidance_inputs(),
                 io.Float.Input(
@@ -123,10 +97,11 @@ class TiMSampler(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "denoise", default=1.0, min=0.0, max=1.0, step=0.01,
-                    tooltip="1 draws from noise, less keeps that much of the input latent, 0 returns it. Unused where "
+                    tooltip="1 starts from noise, less keeps more of the input latent, 0 returns it. Unused where "
                     "sigmas are connected.",
                 ),
                 io.Sigmas.Input("sigmas", optional=True, tooltip="Own schedule, in place of steps, schedule, denoise."),
+                restart_input(),
             ],
             outputs=[io.Latent.Output(tooltip="The sampled latent.")],
         )  # fmt: skip
@@ -134,16 +109,13 @@ class TiMSampler(io.ComfyNode):
     @classmethod
     def execute(
         cls, model, positive, negative, latent_image, seed, steps, schedule, cfg, guidance_low, guidance_high,
-        stochasticity, denoise, sigmas=None,
+        stochasticity, denoise, sigmas=None, restart=0.0,
     ) -> io.NodeOutput:  # fmt: skip
         if sigmas is None and denoise == 0:
             return io.NodeOutput(latent_image)
         if sigmas is None:
-            sigmas = schedule_sigmas(make_times(schedule, steps, start=denoise))
+            sigmas = schedule_sigmas(scheduled_times(schedule, steps, denoise, model=model))
+        tim_model_of(model)
         guider = build_guider(model, positive, negative, cfg, guidance_low, guidance_high)
-        return io.NodeOutput(run(guider, build_sampler(stochasticity), sigmas, latent_image, seed))
-
-
-def run(guider, sampler, sigmas: Tensor, latent: dict, seed: int) -> dict:
-    """Sample a LATENT as the stock node does."""
-    return SamplerCustomAdvanced.execute(Noise_RandomNoise(seed), guider, sampler, sigmas, latent)[0]
+        sampler = build_sampler(stochasticity, restart=restart)
+        return io.NodeOutput(sample_latent(guider, sampler, sigmas, latent_image, seed))

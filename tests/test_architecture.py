@@ -59,17 +59,33 @@ def is_for_type_checkers(node: ast.AST) -> bool:
 
 
 def imports(root: Path, path: Path) -> Iterator[Import]:
-    folders = path.relative_to(root).parts[:-1]
     for node, at_import in nodes_with_scope(ast.parse(path.read_text(encoding="utf-8"))):
         place = f"{path.relative_to(root).as_posix()}:{getattr(node, 'lineno', 0)}"
-        if isinstance(node, ast.Import):
-            for name in node.names:
-                yield Import(name.name.split(".")[0], False, at_import, place)
-        if isinstance(node, ast.ImportFrom):
-            base = [*folders[: len(folders) - node.level + 1]] if node.level else []
-            for name in node.names:
-                full = [*base, *(node.module.split(".") if node.module else []), name.name]
-                yield Import(full[0], node.level > 0, at_import, place)
+        for name in imported_names(node, path.relative_to(root).parts[:-1]):
+            yield Import(name.split(".")[0], getattr(node, "level", 0) > 0, at_import, place)
+
+
+def imported_names(node: ast.AST, folders: tuple[str, ...]) -> list[str]:
+    """What an import statement in a file of that folder names, from the checkout's root: package.module.name."""
+    if isinstance(node, ast.Import):
+        return [name.name for name in node.names]
+    if not isinstance(node, ast.ImportFrom):
+        return []
+    base = folders[: len(folders) - node.level + 1] if node.level else ()
+    module = node.module.split(".") if node.module else []
+    return [".".join([*base, *module, name.name]) for name in node.names]
+
+
+def imported_modules(root: Path, path: Path) -> set[str]:
+    """The modules of this checkout that a file imports, and the packages of which it imports names."""
+    names = {name for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+             for name in imported_names(node, path.relative_to(root).parts[:-1])}  # fmt: skip
+    return {name if is_module(root, name) else name.rpartition(".")[0] for name in names}
+
+
+def is_module(root: Path, name: str) -> bool:
+    path = root.joinpath(*name.split("."))
+    return path.is_dir() or path.with_suffix(".py").is_file()
 
 
 def misuses(source: str) -> list[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from training.config import load_config
+from training.config.load import load_config
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [*(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "models/README.md"))]
@@ -44,6 +44,21 @@ def test_links_lead_somewhere(page):
 
 def test_the_readme_is_short():
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 130
+
+
+PRIVATE = re.compile(  # words that only this project would understand in this sense, and British spellings
+    r"\b(told|mend\w*|leans?|twin|judge\w*|jury|paint\w*|pictures?|anew|colour\w*|grey|neighbour\w*)\b",
+    re.IGNORECASE,
+)
+
+
+@pytest.mark.parametrize(
+    "page", [*PAGES, *sorted((ROOT / "web" / "docs").glob("*.md"))], ids=lambda path: path.relative_to(ROOT).as_posix()
+)
+def test_words_are_plain(page):
+    """Names, commands and messages, which are in backticks or indented, are those of the code."""
+    prose = re.sub(r"`[^`]*`|^ {4,}.*$|\]\([^)]*\)", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert PRIVATE.findall(prose) == []
 
 
 # ---------------------------------------------------------------------------------------------------- commands
@@ -88,7 +103,8 @@ def test_commands_are_read_by_their_own_parsers(words, only_parsing, monkeypatch
     if name == "training.classifier":  # which counts its arguments
         assert len(arguments) == 2
         return
-    module = importlib.import_module(f"{name}.__main__" if name == "tim_model" else name)
+    is_package = ROOT.joinpath(*name.split(".")).is_dir()
+    module = importlib.import_module(f"{name}.__main__" if is_package else name)
     monkeypatch.setattr(sys, "argv", [name, *arguments])
     with pytest.raises(Parsed):
         module.main()
@@ -152,10 +168,15 @@ def test_messages_in_the_readme_are_explained():
 # ---------------------------------------------------------------------------------------------------- files
 
 
-@pytest.mark.parametrize("folder", ["nodes", "tim_model", "training", "devtools"])
+DOCUMENTED = [path for folder in CODE if folder != "benchmarks" for path in (ROOT / folder).rglob("*.py")]
+
+
+@pytest.mark.parametrize("folder", sorted({path.parent.relative_to(ROOT).as_posix() for path in DOCUMENTED}))
 def test_development_names_every_file(folder):
+    """Each under the heading of its folder; a subfolder's __init__.py only says what the subfolder is for."""
     text = (ROOT / "docs" / "development.md").read_text(encoding="utf-8")
-    section = next(part for part in text.split("\n## ") if part.startswith(f"{folder}/"))
-    named = set(re.findall(r"`([\w.]+\.py)`", section.replace("`devtools/`", "")))
+    section = next(part for part in text.split("\n## ") if part.startswith(f"{folder}/\n"))
+    named = set(re.findall(r"^\| `([\w.]+\.py)` \|", section, re.MULTILINE))
     files = {path.name for path in (ROOT / folder).glob("*.py")}
+    files -= {"__init__.py"} if "/" in folder else set()
     assert named == files, f"docs/development.md, {folder}/: lacks {files - named}, names {named - files} too many"

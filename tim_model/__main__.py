@@ -1,4 +1,4 @@
-"""Command line: python -m tim_model inspect | convert | generate."""
+"""Command line: python -m tim_model inspect | convert | generate | tune-schedule."""
 
 from __future__ import annotations
 
@@ -8,32 +8,39 @@ import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from .arguments import DEFAULT_STEPS, DTYPES, STRATEGIES, build_parser
+from .arguments import DEFAULT_STEPS, DTYPES, build_parser
 from .checkpoint import describe, read_checkpoint, write_checkpoint
 from .console import escape_unprintable
-from .files import check_target
-from .latents import latent_shape
-from .lora import is_lora, merge_updates, read_lora, read_loras, write_lora
-from .lora_facts import describe_lora
-from .pictures import grid, save_png, to_pictures
-from .pipeline import ENLARGE, TiMPipeline
-from .progressive import Stage
-from .schedule import make_times
-from .sizes import MEGAPIXEL, choose_size, size_warning
-from .text import pack_text_encoder
+from .files.tensor_files import check_target
+from .images import grid, save_png, to_pictures
+from .lora.facts import describe_lora
+from .lora.updates import is_lora, merge_updates, read_lora, read_loras, write_lora
+from .network.latent_space import latent_shape
+from .pipeline import TiMPipeline
+from .request import NATIVE, STRATEGIES, Request
+from .sampling.progressive import Stage
+from .sampling.sampler import Sampling
+from .sampling.schedule import make_times
+from .sampling.sizes import MEGAPIXEL, choose_size, size_warning
+from .sampling.solvers.by_name import EPD, Solver
+from .sampling.solvers.epd import read_table
+from .sampling.tuned import TUNED, read_schedules
+from .text.encoder import pack_text_encoder
+from .tune import tune_schedule
 
-PROGRESSIVE = ("renoise", "large_steps", "shift", "enlarge")  # options of that strategy alone
+PLANNING = ("renoise", "large_steps", "shift", "enlarge")  # options of --strategy progressive alone
 INTERRUPTED = 130  # exit status, as of any command stopped by Ctrl-C
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit status. Errors are printed as one line on stderr."""
     escape_unprintable()
-    arguments = build_parser(inspect, convert, generate).parse_args(argv)
+    arguments = build_parser(inspect, convert, generate, tune_schedule).parse_args(argv)
     try:
         arguments.run(arguments)
     except KeyboardInterrupt:
@@ -92,21 +99,22 @@ def generate(a: argparse.Namespace) -> None:
     size = chosen_size(a, pipeline)
     if warning := size_warning(*size, pipeline.unit):
         print(f"warning: {warning}", file=sys.stderr)
-    runs = [planned_stages(a, pipeline, size, steps) for steps in ([0] if a.times else a.steps or [DEFAULT_STEPS])]
     pipeline.check_room(a.batch, *size)
-    what = [a.prompt if a.label is None else a.label] * a.batch
-    condition = pipeline.text(what, a.negative, a.cfg > 1) if a.label is None else pipeline.classes(what)
+    requests = [request_of(a, planned_stages(a, pipeline, size, steps)) for steps in step_counts(a)]
+    condition = pipeline.condition(requests[0])
     rows = []
-    for stages in runs:
-        counts = [len(stage.times) - 1 for stage in stages]
+    for request in requests:
+        counts = [len(stage.times) - 1 for stage in request.stages]
         description = f"steps: {' + '.join(map(str, counts))}"
         with tqdm(total=sum(counts), unit="step", desc=description) as bar, logging_redirect_tqdm():
-            images = pipeline.paint(
-                condition, stages, seed=a.seed, rope=a.rope, enlarge=a.enlarge or ENLARGE[0], cfg=a.cfg,
-                guidance_interval=tuple(a.guidance), stochasticity=a.stochasticity, callback=lambda step: bar.update(),
-            )  # fmt: skip
-        rows.append((settings_of(a, stages), to_pictures(images)))
+            images = pipeline.generate(request, condition, lambda step: bar.update())
+        rows.append(({**files_of(a), **request.metadata()}, to_pictures(images)))
     save_rows(rows, a.out)
+
+
+def step_counts(a: argparse.Namespace) -> list[int]:
+    """The step count of each row; of own times, which have theirs, there is one row."""
+    return [0] if a.times else a.steps or [DEFAULT_STEPS]
 
 
 def check_options(a: argparse.Namespace) -> None:
@@ -117,8 +125,12 @@ def check_options(a: argparse.Namespace) -> None:
         raise ValueError("--times with --steps or --schedule: expected one or the other")
     if a.negative and (a.label is not None or a.cfg <= 1):
         raise ValueError("--negative without guidance: leave it out, or take a text model and --cfg above 1")
-    native = a.strategy == "native"
-    names = [name for name in (PROGRESSIVE if native else ("times", "schedule")) if getattr(a, name) is not None]
+    if a.table and a.solver != EPD:
+        raise ValueError(f"--table without --solver {EPD}: leave it out, or take that solver")
+    if a.solver and (a.strategy != NATIVE or a.stochasticity or a.restart):
+        raise ValueError("--solver with --strategy progressive, --stochasticity or --restart: leave one of them out")
+    native = a.strategy == NATIVE
+    names = [name for name in (PLANNING if native else ("times", "schedule")) if getattr(a, name) is not None]
     if names:
         option, other = names[0].replace("_", "-"), STRATEGIES[native]
         raise ValueError(f"--{option} with --strategy {a.strategy}: leave it out, or take --strategy {other}")
@@ -136,29 +148,36 @@ def chosen_size(a: argparse.Namespace, pipeline: TiMPipeline) -> tuple[int, int]
 
 def planned_stages(a: argparse.Namespace, pipeline: TiMPipeline, size: tuple[int, int], steps: int) -> list[Stage]:
     """One stage, or those of --strategy progressive."""
-    if a.strategy == "native":
-        return [Stage(*size, tuple(a.times or make_times(a.schedule or "uniform", steps)))]
+    if a.strategy == NATIVE:
+        return [Stage(*size, tuple(a.times or scheduled_times(a, steps)))]
     options = {"large_steps": a.large_steps, "renoise": a.renoise, "time_shift": a.shift}
     return pipeline.plan(size, steps=steps, **{name: value for name, value in options.items() if value is not None})
 
 
-def settings_of(a: argparse.Namespace, stages: list[Stage]) -> dict[str, object]:
-    """What makes the same picture again, for the file's metadata."""
-    what = {"class": a.label} if a.prompt is None else {"prompt": a.prompt, "negative": a.negative}
-    options = {name: getattr(a, name) for name in PROGRESSIVE if getattr(a, name) is not None}
-    if a.strategy == "progressive":
-        options["stages"] = ", ".join(f"{stage.width}x{stage.height}" for stage in stages)
+def scheduled_times(a: argparse.Namespace, steps: int) -> list[float]:
+    return read_schedules(a.model).of(steps) if a.schedule == TUNED else make_times(a.schedule or "uniform", steps)
+
+
+def request_of(a: argparse.Namespace, stages: list[Stage]) -> Request:
+    """The arguments as a request for these stages."""
+    what = {"prompts": (a.prompt,) * a.batch} if a.label is None else {"classes": (a.label,) * a.batch}
+    sampling = Sampling(a.cfg, tuple(a.guidance), a.stochasticity, restart=a.restart)
+    solver = Solver(a.solver, read_table(a.table) if a.table else None) if a.solver else None
+    return Request(
+        **what, negative=a.negative, stages=tuple(stages), seed=a.seed,
+        sampling=sampling, rope=a.rope, strategy=a.strategy, solver=solver,
+        **{name: getattr(a, name) for name in PLANNING},
+    )  # fmt: skip
+
+
+def files_of(a: argparse.Namespace) -> dict[str, object]:
+    """The files behind the images, for their metadata."""
     loras = {"loras": ", ".join(f"{path.name}:{strength:g}" for path, strength in a.lora)} if a.lora else {}
-    return {
-        "model": a.model.name, **loras, **what, "steps": len(stages[0].times) - 1,
-        "times": "; ".join(", ".join(f"{t:g}" for t in stage.times) for stage in stages),
-        "cfg": a.cfg, "guidance": "{:g} {:g}".format(*a.guidance), "stochasticity": a.stochasticity, "seed": a.seed,
-        "size": f"{stages[-1].width}x{stages[-1].height}", "strategy": a.strategy, **options, "rope": a.rope,
-    }  # fmt: skip
+    return {"model": a.model.name, **loras, **({"table": a.table.name} if a.table else {})}
 
 
 def save_rows(rows: list[tuple[dict[str, object], list]], out: Path) -> None:
-    """Write the one picture to `out`, or a grid of all with the single ones beside it."""
+    """Write the one image to `out`, or a grid of all with the single ones beside it."""
     if sum(len(pictures) for _, pictures in rows) == 1:
         return save_png(rows[0][1][0], out, rows[0][0])
     for settings, pictures in rows:
@@ -178,7 +197,12 @@ def joined(rows: list[dict[str, object]]) -> dict[str, object]:
     }
 
 
-if __name__ == "__main__":
+def command() -> NoReturn:
+    """`python -m tim_model` and `tim`."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # see __init__.py
         signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.exit(main())
+
+
+if __name__ == "__main__":
+    command()

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import torch
 
-from .pipeline import ENLARGE
-from .rope import ROPE_SCALINGS
-from .schedule import SCHEDULES, parse_times
-from .sizes import MAX_MEGAPIXELS, MAX_SIDE, MIN_MEGAPIXELS, parse_aspect
+from .network.rope import ROPE_SCALINGS
+from .request import ENLARGE, STRATEGIES
+from .sampling.schedule import SCHEDULES, parse_times
+from .sampling.sizes import MAX_MEGAPIXELS, MAX_SIDE, MIN_MEGAPIXELS, parse_aspect
+from .sampling.solvers.by_name import SOLVERS
+from .sampling.tuned import TUNED
 
-STRATEGIES = ("native", "progressive")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 DEFAULT_STEPS = 4
 # Values such as -1e-3 and -inf, which argparse takes for options.
@@ -25,16 +26,19 @@ NEGATIVE = re.compile(r"-(\d|\.\d|inf(inity)?$)", re.IGNORECASE)
 Command = Callable[[argparse.Namespace], None]
 
 
-def build_parser(inspect: Command, convert: Command, generate: Command) -> argparse.ArgumentParser:
+def build_parser(
+    inspect: Command, convert: Command, generate: Command, tune_schedule: Command
+) -> argparse.ArgumentParser:
     """The parser, whose result has the chosen command as `run`."""
     top = argparse.ArgumentParser(prog="python -m tim_model", description="Transition Models without a node graph.")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     for run, add_arguments, text in (
         (inspect, add_inspect, "say what a checkpoint or a LoRA is, or why it cannot be used"),
         (convert, add_convert, "write a checkpoint or a LoRA as safetensors"),
-        (generate, add_generate, "make pictures"),
+        (generate, add_generate, "make images"),
+        (tune_schedule, add_tune, "find the times of few steps that end nearest to many steps"),
     ):
-        command = commands.add_parser(run.__name__, help=text)
+        command = commands.add_parser(run.__name__.replace("_", "-"), help=text)
         command._negative_number_matcher = NEGATIVE
         command.set_defaults(run=run)
         add_arguments(command)
@@ -68,46 +72,75 @@ def add_generate(command: argparse.ArgumentParser) -> None:
     what = command.add_mutually_exclusive_group(required=True)
     what.add_argument("--class", dest="label", metavar="N", help="number or name, for class models")
     what.add_argument("--prompt", help="for text models")
-    add("--negative", default="", help="what guidance leans away from (default: the empty prompt, as published)")
+    add("--negative", default="", help="negative prompt (default: the empty one, as published)")
     add("--text-encoder", type=Path, help="folder of google/gemma-3-1b-it or a packed file, for text models")
     add_lora(command, "use a LoRA of the model (and its text encoder)")
     add("--vae", type=Path, help="DC-AE or SD-VAE in the layout of diffusers; pixel-space models need none")
     add("--steps", type=step_counts, metavar="N[,N...]",
-        help=f"step counts, one picture each (default {DEFAULT_STEPS})")  # fmt: skip
-    add("--schedule", choices=SCHEDULES, help="how steps are spread (default uniform)")
+        help=f"step counts, one image each (default {DEFAULT_STEPS})")  # fmt: skip
+    add("--schedule", choices=[*SCHEDULES, TUNED],
+        help=f"how steps are spread (default uniform); {TUNED} needs what tune-schedule writes")  # fmt: skip
     add("--times", type=refusing(parse_times), help='own schedule, such as "1, 0.6, 0.25, 0"; in place of --steps')
     add("--cfg", type=finite, default=2.5, help="guidance scale, 1 for none (default 2.5)")
     add("--guidance", type=at_least(-math.inf), nargs=2, default=(0.0, 1.0), metavar=("LOW", "HIGH"),
         help="times between which steps are guided, ends excluded (default 0 1; -inf inf guides all)")  # fmt: skip
     add("--stochasticity", type=at_least(0.0), default=0.0, help="share of noise renewed on the way (default 0)")
+    add("--restart", type=at_least(0.0, 1.0), default=0.0, metavar="SHARE",
+        help="share by which each step goes past its end; new noise leads back (0 to 1, default 0)")  # fmt: skip
+    add("--solver", choices=SOLVERS, help="follow the network's velocities with a solver, in place of its transitions")
+    add("--table", type=Path, help="a file of python -m training.epd for --solver epd (default: the midpoint rule)")
     add("--seed", type=at_least(0, 2**64 - 1), default=0)
     add_size(command.add_argument_group("size"))
-    add("--batch", type=at_least(1), default=1, help="pictures for each step count (default 1)")
+    add("--batch", type=at_least(1), default=1, help="images for each step count (default 1)")
     add("--device", help="cpu, cuda, mps (default: the best there is)")
     add("--dtype", choices=DTYPES, help="of the weights (default: bfloat16 on a GPU, float32 on a CPU)")
     add("--out", type=png_path, default=Path("tim.png"), metavar="PNG",
-        help="file to write; a grid of several pictures, which then lie beside it (default tim.png)")  # fmt: skip
+        help="file to write; of several images, a grid with the single ones beside it (default tim.png)")  # fmt: skip
+
+
+def add_tune(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add("model", type=Path, metavar="MODEL", help="TiM checkpoint")
+    add("--text-encoder", type=Path, help="of a text model")
+    add("--vae", type=Path, help="of a model that is not in pixel space")
+    add("--prompts", type=Path, help="for text models: a text file, a prompt a line")
+    add("--steps", type=step_range, default=list(range(1, 17)), metavar="A..B",
+        help="numbers of steps, such as 1..16 or 2,4,8 (default 1..16)")  # fmt: skip
+    add("--cfg", type=finite, default=2.5, help="guidance scale, 1 for none (default 2.5)")
+    add("--batch", type=at_least(1), default=24, help="images to tune on, and as many to check with (default 24)")
+    add("--seed", type=at_least(0, 2**64 - 1), default=0)
+    add("--device", help="cpu, cuda, mps (default: the best there is)")
+    add("--out", type=Path, metavar="JSON", help="file to write (default: beside MODEL, where generate looks for it)")
+
+
+def step_range(text: str) -> list[int]:
+    """2..4 as 2, 3, 4, or a list as `step_counts` takes it."""
+    first, dots, last = text.partition("..")
+    if dots and first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last):
+        return list(range(int(first), int(last) + 1))
+    return step_counts(text)
 
 
 def add_size(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    add("--size", type=picture_size, metavar="WxH", help="pixels (default: the size the model is made for)")
+    add("--size", type=picture_size, metavar="WxH", help="pixels (default: the model's native size)")
     add("--aspect", type=refusing(parse_aspect), metavar="W:H", help="instead of --size, such as 16:9 (default 1:1)")
     add("--megapixels", type=at_least(MIN_MEGAPIXELS, MAX_MEGAPIXELS), metavar="MP",
-        help="area that goes with --aspect, 1 is 1024x1024 pixels (default: as the size the model is made for)",
+        help="area that goes with --aspect, 1 is 1024x1024 pixels (default: that of the native size)",
     )  # fmt: skip
     add("--strategy", choices=STRATEGIES, default="native",
-        help="native samples at the size itself, what the model was trained for; progressive, for sizes above the one "
-        "it is made for, samples at that one first, then enlarges and redraws details (default native)",
+        help="native samples at the size itself, what the model was trained for; progressive, for larger "
+        "sizes than the native one, samples at that one first, then enlarges and redraws details (default native)",
     )  # fmt: skip
     add("--large-steps", type=at_least(1), metavar="N", help="progressive: steps at each larger size (default 1)")
     add("--renoise", type=float, metavar="T",
-        help="progressive: time above 0, up to 1, that larger sizes start at; 1 draws all anew (default 0.1)",
+        help="progressive: time above 0, up to 1, that larger sizes start at; 1 keeps nothing of the smaller image "
+        "(default 0.1)",
     )  # fmt: skip
     add("--shift", action="store_true", default=None, help="progressive: larger sizes step more near the noise")
     add("--enlarge", choices=ENLARGE, help="progressive: what grows; latents need no VAE on the way (default pixels)")
     add("--rope", choices=ROPE_SCALINGS, default="none",
-        help="scaling of positions beyond the size the model is made for; up to it nothing changes (default none)",
+        help="scaling of positions beyond the native size; up to it nothing changes (default none)",
     )  # fmt: skip
 
 
@@ -167,7 +200,7 @@ def finite(text: str) -> float:
 def png_path(text: str) -> Path:
     path = Path(text)
     if path.suffix.lower() != ".png":
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a name that ends in .png, the format of all pictures")
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a name that ends in .png, the format of all images")
     return path
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints of TiM: the released layout in, a network out; and back. Names and shapes alone say what a file is."""
+"""Reads and writes checkpoints of TiM in the released layout. Names and shapes alone identify a file."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .errors import CheckpointError, abbreviated, metadata_json, naming
-from .files import check_layout, check_values, read_state_dict, write_safetensors
-from .latents import LATENT_SPACES, LatentSpace, default_size, latent_space
-from .net import TiM
-from .params import TiMParams, layout_name
-
-PUBLISHED = "GoodEnough/TiM-T2I (t2i_model.bin) and GoodEnough/TiM-C2I on Hugging Face"
+from .files.errors import CheckpointError, abbreviated, metadata_json, prefix_errors
+from .files.published import CHECKPOINTS
+from .files.tensor_files import check_layout, check_values, read_state_dict, write_safetensors
+from .network.latent_space import LATENT_SPACES, LatentSpace, default_size, latent_space
+from .network.params import TiMParams, layout_name
+from .network.tim import TiM
 
 
 @dataclass(frozen=True)
@@ -45,30 +44,30 @@ class Checkpoint:
 
     @property
     def latent_space(self) -> LatentSpace:
-        """Where the network lives; CheckpointError where neither channels nor metadata tell."""
+        """The network's latent space; CheckpointError where neither channels nor metadata say which."""
         return latent_space(self.params.in_channels, self.metadata)
 
     @property
     def default_size(self) -> tuple[int, int]:
-        """(width, height) in pixels that the model is made for; CheckpointError where the metadata's makes no sense."""
+        """Native (width, height) in pixels; CheckpointError where the metadata's makes no sense."""
         return default_size(self.params, self.latent_space, self.metadata)
 
 
 def read_checkpoint(path: str | os.PathLike, encoder_depth: int | None = None, values: bool = True) -> Checkpoint:
-    """A TiM checkpoint, whole and valid, or CheckpointError in one line.
+    """A complete and valid TiM checkpoint, or CheckpointError in one line.
 
     Args:
         path: .safetensors, or a pickled state dict (.bin, .pt) that is read without running any code, in the released
             layout; with or without `projector.*`, with or without a `model.diffusion_model.` or `module.` prefix.
-        encoder_depth: blocks in front of the REPA head, which shapes do not tell; default is the file's metadata,
+        encoder_depth: blocks before the REPA head, which do not follow from shapes; default is the file's metadata,
             else the published choice for that depth.
         values: whether meta tensors, shapes without values, are refused.
     """
-    with naming(path):
+    with prefix_errors(path):
         if not Path(path).exists():
-            raise CheckpointError(f"no such file, expected a TiM checkpoint; published in {PUBLISHED}")
+            raise CheckpointError(f"no such file, expected a TiM checkpoint; published in {CHECKPOINTS}")
     state_dict, metadata = read_state_dict(path)
-    with naming(path):
+    with prefix_errors(path):
         params = infer_params({name: tuple(value.shape) for name, value in state_dict.items()})
         config = metadata_json(metadata, "config", {})
         check_config(config, params)
@@ -102,7 +101,7 @@ def build_net(checkpoint: Checkpoint, device: torch.device | str = "cpu", dtype:
     net = TiM(checkpoint.params, device="meta")
     weights = {name: value.to(device=device, dtype=dtype) for name, value in checkpoint.state_dict.items()}
     net.load_state_dict(weights, assign=True)
-    return net.requires_grad_(False).eval()
+    return net.requires_grad_(False).train(False)
 
 
 def save_checkpoint(
@@ -110,7 +109,7 @@ def save_checkpoint(
 ) -> None:
     """Write the network as safetensors in the released layout, with its params as JSON in the metadata's "config".
 
-    The file appears whole or not at all.
+    The file is written atomically.
 
     Args:
         dtype: of the file; default is that of the weights.

@@ -7,7 +7,7 @@ import sys
 
 
 def escape_unprintable() -> None:
-    """Print what the console's encoding lacks, such as Chinese in cp1252, as escapes like \\u732b, not as an error."""
+    """Print characters that the console's encoding lacks, such as Chinese in cp1252, as escapes like \\u732b."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -1,100 +1,57 @@
-"""The latent spaces of TiM models, which channels alone tell apart."""
+"""The latents of a request, by the network's transitions or by a solver of its velocities."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
+from functools import partial
 
-from .errors import CheckpointError, metadata_json
-from .params import TiMParams, layout_name
+import torch
+from torch import Tensor
 
-MAX_RATIO = 1024  # pixels of a latent cell and side; no VAE has more than 64
+from .network.latent_space import LatentSpace, latent_shape
+from .network.rope import RopeScaling
+from .network.tim import TiM
+from .request import Request
+from .sampling.noise import draw_noise
+from .sampling.progressive import Codec, sample_progressively
+from .sampling.sampler import Condition, Step
+from .sampling.solvers.epd import fingerprint
+from .sampling.solvers.velocity import velocity_of
 
-
-@dataclass(frozen=True)
-class LatentSpace:
-    """Where a network lives: pixels per latent cell and side, and what a VAE's raw latents are multiplied by."""
-
-    channels: int
-    ratio: int
-    scaling_factor: float
-
-
-LATENT_SPACES: dict[int, LatentSpace] = {
-    3: LatentSpace(3, 1, 1.0),  # pixels in [-1, 1], no VAE
-    4: LatentSpace(4, 8, 0.18215),  # SD-VAE ft-ema
-    16: LatentSpace(16, 16, 1.0),  # small DC-AE of the demo stack
-    32: LatentSpace(32, 32, 0.41407),  # DC-AE f32c32 sana-1.1
-}
+Callback = Callable[[Step], None] | None
 
 
-def latent_space(channels: int, metadata: Mapping[str, str] | None = None) -> LatentSpace:
-    """The latent space of a model with that many channels.
-
-    Args:
-        metadata: of the checkpoint; its "latent_space", JSON with `ratio` and `scaling_factor`, wins where present.
-
-    Raises:
-        CheckpointError: channels that no known VAE has, and no such metadata.
-    """
-    if "latent_space" in (metadata or {}):
-        try:
-            stated = metadata_json(metadata, "latent_space", {})
-        except CheckpointError:
-            stated = {}
-        ratio, scaling_factor = stated.get("ratio"), stated.get("scaling_factor")
-        if not is_ratio(ratio) or not is_factor(scaling_factor):
-            raise CheckpointError(
-                f'has metadata "latent_space" {metadata["latent_space"][:80]!r}, expected JSON such as '
-                '{"ratio": 32, "scaling_factor": 0.41407}'
-            )
-        return LatentSpace(channels, int(ratio), float(scaling_factor))
-    if channels not in LATENT_SPACES:
-        raise CheckpointError(
-            f"has {channels} latent channels, expected {', '.join(map(str, LATENT_SPACES))}, or its ratio and "
-            'scaling_factor as "latent_space" in the metadata'
-        )
-    return LATENT_SPACES[channels]
+def sample_latents(
+    net: TiM, request: Request, condition: Condition, space: LatentSpace, rope_scaling: RopeScaling, vae: Codec | None,
+    callback: Callback = None,
+) -> Tensor:  # fmt: skip
+    """Latents of the last stage's size, one for each row of the condition; see `sample_progressively`."""
+    if request.solver:
+        return solve(net, request, condition, space, rope_scaling, callback)
+    return sample_progressively(
+        partial(net, rope_scaling=rope_scaling), request.stages, *condition, space=space, seed=request.seed, vae=vae,
+        callback=callback, **vars(request.sampling),
+    )  # fmt: skip
 
 
-def is_ratio(value: object) -> bool:
-    """Whether `value` can be the pixels of a latent cell and side: a whole number from 1 to `MAX_RATIO`."""
-    return isinstance(value, (int, float)) and value is not True and 1 <= value <= MAX_RATIO and value == int(value)
-
-
-def is_factor(value: object) -> bool:
-    """Whether `value` can be what latents are multiplied by: a number above 0 that float32 holds."""
-    return isinstance(value, (int, float)) and value is not True and 1e-6 <= value <= 1e6
-
-
-def latent_shape(space: LatentSpace, patch_size: int, width: int, height: int, batch: int) -> tuple[int, int, int, int]:
-    """Shape (B,C,H,W) of the latents of `batch` pictures of width x height pixels.
+@torch.no_grad()
+def solve(
+    net: TiM, request: Request, condition: Condition, space: LatentSpace, rope_scaling: RopeScaling,
+    callback: Callback = None,
+) -> Tensor:  # fmt: skip
+    """Latents by the request's solver.
 
     Raises:
-        ValueError: a side is not a positive multiple of ratio * patch_size pixels.
+        ValueError: bad times, or an EPD table for another network, other times or other guidance.
     """
-    unit = space.ratio * patch_size
-    if width < unit or height < unit or width % unit or height % unit:
-        near = "x".join(str(max(1, round(side / unit)) * unit) for side in (width, height))
-        raise ValueError(f"size {width}x{height}: expected multiples of {unit} for this model, such as {near}")
-    return batch, space.channels, height // space.ratio, width // space.ratio
-
-
-def default_size(params: TiMParams, space: LatentSpace, metadata: Mapping[str, str] | None = None) -> tuple[int, int]:
-    """(width, height) in pixels that a model is made for: that of its published layout, else 8x8 tokens.
-
-    Args:
-        metadata: of the checkpoint; its "resolution", the pixels of a side in training, wins where present.
-
-    Raises:
-        CheckpointError: a resolution that is no multiple of a token's pixels.
-    """
-    unit = space.ratio * params.patch_size
-    if "resolution" in (metadata or {}):
-        told = metadata["resolution"]
-        if not (told.isdecimal() and len(told) <= 5 and 0 < int(told) and int(told) % unit == 0):
-            raise CheckpointError(f'has metadata "resolution" {told[:80]!r}, expected pixels, a multiple of {unit}')
-        return int(told), int(told)
-    published = {"tim-t2i-xl-p1": 1024, "tim-c2i-xl-p1-512": 512, "tim-c2i-xl-p2-256": 256, "tim-c2i-b-p4-256": 256}
-    side = published.get(layout_name(params), 8 * unit)
-    return side, side
+    how, stage, table = request.sampling, request.stages[0], request.solver.table
+    if table is not None:
+        table.check(stage.times, max(how.cfg, 1.0), fingerprint(net.named_parameters()))
+        if request.guided and not all(how.guides(t) for t in stage.times[:-1]):
+            raise ValueError("the EPD table is for guidance in every call: widen the interval, such as -inf inf")
+    context, null_context = condition
+    shape = latent_shape(space, net.params.patch_size, stage.width, stage.height, len(context))
+    scaled = partial(net, rope_scaling=rope_scaling)
+    velocity = velocity_of(scaled, context, null_context, how.cfg, how.guidance_interval)
+    noise = draw_noise(shape, request.seed).to(context.device)
+    return request.solver.run(velocity, noise, stage.times, request.seed, callback)

@@ -1,14 +1,12 @@
-"""Which networks, text encoders and VAEs go together."""
+"""Checks that network, text encoder and VAE fit together."""
 
 from __future__ import annotations
 
-from .latents import LatentSpace
-from .net import TiM
-from .text import TextEncoder
-from .vae import VAE
-
-DC_AE = "mit-han-lab/dc-ae-f32c32-sana-1.1-diffusers"
-SD_VAE = "stabilityai/sd-vae-ft-ema"
+from .files.published import DC_AE, SD_VAE
+from .network.latent_space import LatentSpace
+from .network.tim import TiM
+from .text.encoder import TextEncoder
+from .vae.autoencoder import VAE
 
 
 def check_parts(net: TiM, space: LatentSpace, text_encoder: TextEncoder | None, vae: VAE | None) -> None:

@@ -1,64 +1,39 @@
-"""From a prompt or a class to pictures, without a node graph."""
+"""From a prompt or a class to images, without a node graph."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
-from functools import partial
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from .checkpoint import build_net, read_checkpoint
-from .files import naming
-from .labels import label_index
-from .latents import LatentSpace, latent_shape
-from .latents import default_size as layout_size
-from .lora import Updates, merge_updates, read_loras
-from .memory import DECODE_BYTES, ENCODE_BYTES, check_room, free_memory, network_bytes
-from .net import TiM
-from .noise import draw_noise
+from .latents import sample_latents
+from .loading import load_parts
+from .network.labels import label_index
+from .network.latent_space import LatentSpace, latent_shape
+from .network.latent_space import default_size as layout_size
+from .network.memory import DECODE_BYTES, ENCODE_BYTES, check_room, free_memory, network_bytes
+from .network.rope import RopeScaling
+from .network.tim import TiM
 from .parts import check_parts
-from .progressive import Stage, plan_stages, sample_progressively
-from .rope import RopeScaling
-from .schedule import make_times
-from .text import TextEncoder, load_text_encoder, pad_features
-from .tiles import decode_in_tiles, encode_in_tiles
-from .vae import VAE, load_vae
-
-ENLARGE = ("pixels", "latents")  # what grows from stage to stage
-
-
-class Condition(NamedTuple):
-    """What a batch shows and what guidance leans away from: text features (B,L,D) or labels (B,), of one shape."""
-
-    context: Tensor
-    null_context: Tensor | None  # None where nothing is guided
-
-
-def best_device() -> torch.device:
-    """CUDA (or ROCm) where there is one, else Apple's MPS, else the CPU."""
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-
-
-def default_dtype(device: torch.device) -> torch.dtype:
-    """float32 on a CPU, bfloat16 elsewhere."""
-    return torch.float32 if device.type == "cpu" else torch.bfloat16
+from .request import Request, as_texts, gather
+from .sampling.noise import draw_noise
+from .sampling.progressive import Stage, plan_stages
+from .sampling.sampler import Condition, Step
+from .text.encoder import TextEncoder, pad_features
+from .vae.autoencoder import VAE
+from .vae.tiled_vae import TiledVAE
 
 
 class TiMPipeline:
-    """A network and what it needs around it. Pictures are (B,3,H,W) in about [-1, 1].
+    """A network and what it needs around it. Images are (B,3,H,W) in about [-1, 1].
 
     Args:
-        space: where the network lives.
-        default_size: (width, height) in pixels that the network is made for; by default that of its layout.
-        text_encoder, vae: for text models, and for all models that do not live in pixel space.
+        space: the network's latent space.
+        default_size: native (width, height) in pixels; by default that of the network's layout.
+        text_encoder, vae: for text models, and for all models but those in pixel space.
         class_names: of a class model's labels, where known.
         reload_text_encoder: loads the text encoder again after `make_room` has freed it.
 
@@ -109,23 +84,7 @@ class TiMPipeline:
         Raises:
             ValueError: a file that cannot be used or is missing, in one line.
         """
-        device = torch.device(device or best_device())
-        dtype = dtype or default_dtype(device)
-        checkpoint = read_checkpoint(model)
-        updates, text_updates = read_loras(loras, checkpoint.state_dict)
-        if text_updates and not text_encoder:
-            raise ValueError("a LoRA has updates for a text encoder: expected the text encoder that they belong to")
-        checkpoint = replace(checkpoint, state_dict=merge_updates(checkpoint.state_dict, updates, dtype))
-        reload = partial(load_merged, text_encoder, device, text_updates) if text_encoder else None
-        return cls(
-            build_net(checkpoint, device, dtype),
-            checkpoint.latent_space,
-            reload() if reload else None,
-            load_vae(vae, device, dtype) if vae else None,
-            checkpoint.class_names,
-            reload,
-            checkpoint.default_size,
-        )
+        return cls(**load_parts(model, text_encoder, vae, device, dtype, loras))
 
     @property
     def device(self) -> torch.device:
@@ -133,16 +92,16 @@ class TiMPipeline:
 
     @property
     def unit(self) -> int:
-        """Pixels of a token and side, which sides of pictures are multiples of."""
+        """Pixels of a token and side, which sides of images are multiples of."""
         return self.space.ratio * self.net.params.patch_size
 
     def text(self, prompts: str | Sequence[str], negative: str = "", guided: bool = True) -> Condition:
         """Features of `prompts` and of the negative prompt, padded to the longest of all.
 
         Args:
-            guided: whether any step is guided; a negative that nobody looks at pads nothing.
+            guided: whether any step is guided; an unused negative prompt does not lengthen the padding.
         """
-        prompts = as_list(prompts)
+        prompts = list(as_texts(prompts))
         if self.net.params.context_dim is None:
             raise ValueError("this is a class model: give it classes instead of prompts")
         self.text_encoder = self.text_encoder or self.reload_text_encoder()
@@ -157,20 +116,23 @@ class TiMPipeline:
         num_classes = self.net.params.num_classes
         if num_classes is None:
             raise ValueError("this is a text model: give it prompts instead of classes")
-        labels = torch.tensor([label_index(name, num_classes, self.class_names) for name in as_list(names)])
+        labels = torch.tensor([label_index(name, num_classes, self.class_names) for name in as_texts(names)])
         return Condition(labels.to(self.device), torch.full_like(labels, num_classes).to(self.device))
 
     def noise(self, size: tuple[int, int], batch: int, seed: int) -> Tensor:
-        """The start of sampling for `batch` pictures of (width, height) pixels."""
+        """The start of sampling for `batch` images of (width, height) pixels."""
         shape = latent_shape(self.space, self.net.params.patch_size, *size, batch)
         return draw_noise(shape, seed).to(self.device)
 
     def check_room(self, batch: int, width: int, height: int) -> None:
-        """ValueError for pictures that the device cannot hold at all; see `memory.check_room`."""
+        """ValueError for images that the device cannot hold at all; see `memory.check_room`."""
         check_room(self.net.params, batch, width, height, self.space.ratio, self.device)
 
     def make_room(self, shape: Sequence[int]) -> None:
-        """Free the text encoder if memory is short for sampling latents of `shape`; the next prompt loads it again."""
+        """Free the text encoder if memory is short for sampling latents of `shape`.
+
+        The next prompt loads it again, which takes seconds.
+        """
         batch, _, height, width = shape
         dtype = self.net.x_embedder.proj.weight.dtype
         sampling = network_bytes(self.net.params, 2 * batch, height, width, dtype)
@@ -180,55 +142,43 @@ class TiMPipeline:
             self.text_encoder = None
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Pictures of latents, in tiles where memory is short; in pixel space they are pictures already."""
-        return latents if self.vae is None else decode_in_tiles(self.vae, latents)
+        """Images of latents, in tiles where memory is short; in pixel space they are images already."""
+        return TiledVAE(self.vae).decode(latents)
 
     def encode(self, images: Tensor) -> Tensor:
-        """Latents of pictures, in tiles where memory is short."""
-        return images if self.vae is None else encode_in_tiles(self.vae, images)
+        """Latents of images, in tiles where memory is short."""
+        return TiledVAE(self.vae).encode(images)
 
     def plan(self, size: tuple[int, int], **options) -> list[Stage]:
-        """The stages to (width, height) pixels from the size that the model is made for; options of `plan_stages`."""
-        return plan_stages(*size, self.unit, **{"base_pixels": math.prod(self.default_size), **options})
+        """The stages to (width, height) pixels from the native size; options of `plan_stages`."""
+        return plan_stages(size, self.unit, **{"base_pixels": math.prod(self.default_size), **options})
 
-    @contextmanager
-    def rope_scaled(self, kind: str) -> Iterator[None]:
-        """Inside, rotations of pictures beyond the size that the model is made for are scaled; see `RopeScaling`."""
-        before = self.net.rope_scaling
-        self.net.rope_scaling = RopeScaling(kind, self.default_size[0] // self.unit)
-        try:
-            yield
-        finally:
-            self.net.rope_scaling = before
+    def condition(self, request: Request) -> Condition:
+        """Conditioning of a request, which requests of the same prompts or classes share."""
+        if request.prompts is None:
+            return self.classes(request.classes)
+        return self.text(request.prompts, request.negative, request.guided)
 
-    def paint(
-        self,
-        condition: Condition,
-        stages: Sequence[Stage],
-        *,
-        seed: int = 0,
-        rope: str = "none",
-        enlarge: str = "pixels",
-        **sampling,
+    def generate(
+        self, request: Request, condition: Condition | None = None, callback: Callable[[Step], None] | None = None
     ) -> Tensor:
-        """One picture for each row of the condition, through `stages`; of one alone all of `sample` can be used.
+        """The images of a request, one for each of its prompts or classes.
 
         Args:
-            rope: a name in `ROPE_SCALINGS`.
-            enlarge: what grows from stage to stage, "pixels" or "latents".
-            sampling: further arguments of `sample`.
+            condition: the request's own, where it has been computed before.
+            callback: called after every step.
+
+        Raises:
+            ValueError: anything that does not fit the model, in one line.
         """
-        if enlarge not in ENLARGE:
-            raise ValueError(f"enlarge={enlarge!r}: expected one of {', '.join(ENLARGE)}")
-        for stage in stages:
+        condition = self.condition(request) if condition is None else condition
+        for stage in request.stages:
             batch = len(condition.context)
             self.check_room(batch, stage.width, stage.height)
             self.make_room(latent_shape(self.space, self.net.params.patch_size, stage.width, stage.height, batch))
-        vae = self if enlarge == "pixels" else None
-        with self.rope_scaled(rope):
-            latents = sample_progressively(
-                self.net, stages, *condition, space=self.space, seed=seed, vae=vae, **sampling
-            )
+        vae = None if request.enlarge == "latents" else TiledVAE(self.vae)
+        rope_scaling = RopeScaling(request.rope, self.default_size[0] // self.unit)
+        latents = sample_latents(self.net, request, condition, self.space, rope_scaling, vae, callback)
         return self.decode(latents)
 
     def __call__(
@@ -236,50 +186,21 @@ class TiMPipeline:
         prompts: str | Sequence[str] | None = None,
         negative: str = "",
         classes: str | Sequence[str] | None = None,
-        *,
-        steps: int = 4,
-        times: Sequence[float] | None = None,
-        size: tuple[int, int] | None = None,
-        seed: int = 0,
-        cfg: float = 2.5,
-        stages: Sequence[Stage] | None = None,
-        **options,
+        callback: Callable[[Step], None] | None = None,
+        **settings,
     ) -> Tensor:
-        """One picture for each prompt of a text model, or each class (number or name) of a class model.
+        """One image for each prompt of a text model, or each class (number or name) of a class model.
 
         Args:
-            negative: what guidance leans away from; the empty prompt as published.
-            steps: equal ones; `times`, from `make_times` or your own, replaces them.
-            size: (width, height) in pixels; by default the size that the model is made for.
-            stages: sizes and times for pictures larger than that, from `plan`; they replace size, steps and times.
-            options: of `paint`, such as rope, and further arguments of `sample`, such as guidance_interval.
+            negative: negative prompt; the empty one as published.
+            callback: called after every step.
+            settings: of `request.gather`, such as size, steps, cfg and seed.
+
+        Returns:
+            Images (B,3,H,W) in about [-1, 1].
 
         Raises:
             ValueError: anything that does not fit the model, in one line.
         """
-        if (prompts is None) == (classes is None):
-            raise ValueError("expected prompts for a text model, or classes for a class model")
-        if stages is not None and (size or times):
-            raise ValueError("stages have sizes and times of their own: leave size and times out")
-        condition = self.classes(classes) if prompts is None else self.text(prompts, negative, cfg > 1)
-        if stages is None:
-            stages = [Stage(*(size or self.default_size), tuple(times or make_times("uniform", steps)))]
-        return self.paint(condition, stages, seed=seed, cfg=cfg, **options)
-
-
-def as_list(texts: str | Sequence[str]) -> list[str]:
-    """One text as a list of one; ValueError for an empty list."""
-    if not texts and not isinstance(texts, str):
-        raise ValueError(f"{texts!r}: expected a text, or a list of texts, one for each picture")
-    return [texts] if isinstance(texts, str) else list(texts)
-
-
-def load_merged(path: str | os.PathLike, device: torch.device, updates: Sequence[tuple[Updates, float]]) -> TextEncoder:
-    """The text encoder of `path` with updates of LoRAs in it."""
-    encoder = load_text_encoder(path, device)
-    if updates:
-        with naming(path):
-            weights = merge_updates(encoder.model.state_dict(), updates)
-        encoder.model.load_state_dict(weights, assign=True)
-        encoder.model.requires_grad_(False)
-    return encoder
+        request = gather(self.default_size, prompts, classes, negative=negative, **settings)
+        return self.generate(request, callback=callback)

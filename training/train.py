@@ -1,7 +1,7 @@
 """Train TiM: python -m training.train RECIPE.yaml [key=value ...] [--dry-run]
 
 Several processes: torchrun --nproc_per_node N -m training.train RECIPE.yaml, or accelerate launch -m training.train.
-The same command goes on where a run was stopped or killed.
+The same command resumes a run that was stopped or killed.
 """
 
 from __future__ import annotations
@@ -10,22 +10,21 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 
-from tim_model.console import escape_unprintable
-from tim_model.files import one_line
+from tim_model.files.tensor_files import one_line
 
-from .command import INTERRUPTED
-from .config import load_config
-from .preflight import dry_run
-from .run import Run
-from .share import joined, rank
+from .config.load import load_config
+from .processes.command import reason, run_command
+from .processes.share import joined, rank, started_processes
+from .run.preflight import dry_run
+from .run.trainer import Trainer
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command; returns the exit status. What cannot be done is one line on stderr."""
-    escape_unprintable()
+    """Run the command; returns the exit status. Errors are one line on stderr."""
     parser = argparse.ArgumentParser(prog="python -m training.train", description=__doc__.splitlines()[0])
     parser.add_argument("recipe", type=Path, help="a .yaml file, such as those in training/recipes")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="such as optimizer.lr=1e-3 data.path=photos")
@@ -34,42 +33,49 @@ def main(argv: list[str] | None = None) -> int:
         action="store_true",
         help="check all that a run would, print config, data, model and memory, and touch nothing",
     )
-    arguments = parser.parse_intermixed_args(argv)
-    try:
-        config = load_config(arguments.recipe, arguments.overrides)
-        if arguments.dry_run:
-            dry_run(config)
-            return 0
-        return Run(config).train()
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on", file=sys.stderr)
-        return INTERRUPTED
-    except torch.OutOfMemoryError as error:
+
+    return run_command(parser, train, argv, "stopped; the same command goes on", describe)
+
+
+def train(arguments: argparse.Namespace) -> int:
+    """Train, or print what a run would do."""
+    config = load_config(arguments.recipe, arguments.overrides)
+    if arguments.dry_run:
+        dry_run(config)
+        return 0
+    return Trainer(config).train()
+
+
+def describe(error: Exception) -> str:
+    """An error on one line, with the process that reports it and what to do about it."""
+    if isinstance(error, torch.OutOfMemoryError):
         advice = "raise optimizer.accumulation, or set run.gradient_checkpointing=true; the same command goes on"
-        print(f"error: {place()}{one_line(error)}; {advice}", file=sys.stderr)
-    except (ValueError, OSError, RuntimeError, ImportError, MemoryError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        print(f"error: {place()}{reason}{peers(error)}", file=sys.stderr)
-    return 1
+        return f"{place()}{one_line(error)}; {advice}"
+    return f"{place()}{reason(error)}{peers(error)}"
 
 
 def place() -> str:
-    """Which of several processes speaks, where it is not the first, that speaks for all."""
+    """The process that reports, if it is not the first one, which reports for all."""
     return f"rank {rank()}: " if rank() else ""
 
 
 def peers(error: Exception) -> str:
-    """What a process may not know of the others when it fails while they talk to each other."""
+    """A hint at the other processes, for a process that fails while it communicates with them."""
     if not joined() or not isinstance(error, RuntimeError):
         return ""
     return "; where another process has ended, its own line says why, or it was killed; the same command goes on"
 
 
-if __name__ == "__main__":
+def command() -> NoReturn:
+    """`python -m training.train` and `tim-train`."""
     status = main()
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        # all is written and the group has parted; threads that gloo leaves behind may abort a regular end
+    if started_processes() > 1:
+        # everything is written and the process group has ended; threads left by gloo may abort a regular exit
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
     sys.exit(status)
+
+
+if __name__ == "__main__":
+    command()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
+import sys
 from itertools import pairwise
 
 import pytest
@@ -18,11 +20,14 @@ ratios = st.sampled_from([1, 8, 16, 32])
 
 @pytest.fixture(scope="module")
 def areas(root):
-    """The module alone: the rest of its package needs a host."""
-    spec = importlib.util.spec_from_file_location("areas", root / "nodes" / "areas.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    """The module and its folder alone: the rest of the package needs a host."""
+    folder = root / "nodes" / "run"
+    where = {"submodule_search_locations": [str(folder)]}
+    spec = importlib.util.spec_from_file_location("run_alone", folder / "__init__.py", **where)
+    sys.modules["run_alone"] = importlib.util.module_from_spec(spec)
+    yield importlib.import_module("run_alone.areas")
+    for name in ("run_alone", "run_alone.areas", "run_alone.keys"):
+        del sys.modules[name]
 
 
 @fuzz(1000)

@@ -16,11 +16,11 @@ from safetensors.torch import save
 from tests.fuzz.strategies import fuzz, json_values, numbers, refused_in_one_line, texts
 from tests.tim_model.broken_files import tiny_weights
 from tim_model.checkpoint import Checkpoint, check_config, describe, infer_params, read_checkpoint
-from tim_model.errors import CheckpointError, metadata_json, naming
-from tim_model.latents import latent_shape
-from tim_model.lora import parse_lora
-from tim_model.text_files import read_text_encoder_files
-from tim_model.vae import read_vae
+from tim_model.files.errors import CheckpointError, metadata_json, prefix_errors
+from tim_model.lora.updates import parse_lora
+from tim_model.network.latent_space import latent_shape
+from tim_model.text.files import read_text_encoder_files
+from tim_model.vae.files import read_vae
 
 WEIGHTS = tiny_weights()
 WHOLE = save(WEIGHTS)
@@ -94,9 +94,9 @@ def test_metadata_of_any_content(key, value):
     """A checkpoint with it has a size that can be drawn, and names that can be shown."""
     params = infer_params({name: tuple(weight.shape) for name, weight in WEIGHTS.items()})
     checkpoint = Checkpoint(params, WEIGHTS, {key: value})
-    with refused_in_one_line(CheckpointError), naming("model.safetensors"):
+    with refused_in_one_line(CheckpointError), prefix_errors("model.safetensors"):
         check_config(metadata_json(checkpoint.metadata, "config", {}), params)
-    with refused_in_one_line(CheckpointError), naming("model.safetensors"):
+    with refused_in_one_line(CheckpointError), prefix_errors("model.safetensors"):
         assert all(isinstance(name, str) for name in checkpoint.class_names)
     with refused_in_one_line(CheckpointError):
         width, height = checkpoint.default_size

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.fuzz.strategies import fuzz, numbers, refused_in_one_line, texts
 from tim_model import SCHEDULES, make_times, parse_times
 from tim_model.__main__ import main
-from tim_model.sizes import MAX_SIDE, choose_size, parse_aspect
+from tim_model.sampling.sizes import MAX_SIDE, choose_size, parse_aspect
 
 WORDS = st.sampled_from(["1", "0", ".5", "1e-3", "-1", "nan", "inf", "-inf", ",", ";", "x", "1e400", "٣", "1_0", " "])
 OPTIONS = ["--steps", "--times", "--cfg", "--guidance", "--seed", "--size", "--aspect", "--megapixels", "--batch"]

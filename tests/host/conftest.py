@@ -68,7 +68,7 @@ def demo_pipeline() -> Any:
     """The bundled text-to-image stack without a host."""
     pytest.importorskip("diffusers", reason="computes the VAE")
     from tim_model import TiMPipeline
-    from training.evaluate import BUNDLED
+    from training.evaluation.bundled import BUNDLED
 
     return TiMPipeline.from_files(BUNDLED["model"], BUNDLED["text_encoder"], BUNDLED["vae"], device="cpu")
 

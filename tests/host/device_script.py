@@ -30,7 +30,8 @@ load_module("pack", Path(PACK, "__init__.py"), submodule_search_locations=[PACK]
 spec, pretended = load_module("pretended", Path(PACK, "tests", "pretended.py"))
 spec.loader.exec_module(pretended)
 
-from pack.nodes import clip, empty_latents, guider, model, sampler, schedule, vae, vae_tiles
+from pack.nodes.host import clip, guider, model, tiled_vae, transition_sampler, vae
+from pack.nodes.latents import empty_latents
 
 FILES = {
     "model": Path(MODELS, "diffusion_models", "t2i_model.bin"),
@@ -67,17 +68,18 @@ def run(dtype: torch.dtype | None):
     )
     patcher = patched(model.load_model(FILES["model"], dtype))
     tim = model.tim_model_of(patcher)
-    latent = empty_latents.empty_latent(tim, 64, 96, 2)
+    latent = empty_latents.empty_latent(tim.params, tim.space, 64, 96, 2)
     own = guider.build_guider(patcher, positive, negative, 2.5, 0.0, 1.0)
-    sigmas = schedule.schedule_sigmas([1.0, 0.5, 0.0])
-    samples = sampler.run(own, sampler.build_sampler(0.2), sigmas, latent, 7)["samples"]
+    sigmas = transition_sampler.schedule_sigmas([1.0, 0.5, 0.0])
+    ours, euler = transition_sampler.build_sampler(0.2), guider.comfy.samplers.sampler_object("euler")
+    latent = transition_sampler.sample_latent(own, ours, sigmas, latent, 7)
     stock = guider.comfy.samplers.CFGGuider(patcher)
     stock.set_conds(positive, negative)
     stock.set_cfg(2.0)
-    samples = sampler.run(stock, guider.comfy.samplers.sampler_object("euler"), sigmas * 0.5, {"samples": samples}, 8)
+    latent = transition_sampler.sample_latent(stock, euler, sigmas * 0.5, latent, 8)
     where = places(patcher)  # before the VAE takes their room
-    images = vae_tiles.decode_in_tiles(codec, samples["samples"])
-    return codec.decode(vae_tiles.encode_in_tiles(codec, images)), samples["samples"], patcher, where
+    images = tiled_vae.decode_in_tiles(codec, latent["samples"])
+    return codec.decode(tiled_vae.encode_in_tiles(codec, images)), latent["samples"], patcher, where
 
 
 def places(patcher) -> dict[str, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 
 from devtools import demo
 from tests.host.graphs import EVERY_STEP, SEED, ksampler, tim_sampler
@@ -23,8 +24,8 @@ from tests.host.text_graphs import (
     to_tensor,
 )
 from tim_model import make_times
-from training.captions import all_words
-from training.evaluate import BUNDLED
+from training.evaluation.bundled import BUNDLED
+from training.scenes.captions import all_words
 
 LOADERS = {"TiMModelLoader": "model", "TiMTextEncoderLoader": "text_encoder", "TiMVAELoader": "vae"}
 STACK = loaders(*(BUNDLED[part].name for part in LOADERS.values()))
@@ -35,9 +36,23 @@ TOLERANCE = 1e-5
 
 
 @pytest.mark.parametrize("node_type", LOADERS)
-def test_loader_lists_the_file(host, node_type):
+def test_loader_starts_with_the_file(host, stack, node_type):
+    """Whatever else there is, so that a graph of new loaders fits together."""
     first, *_ = inputs(host.object_info()[node_type], "required")
-    assert BUNDLED[LOADERS[node_type]].name in first["options"]
+    assert len(first["options"]) > 1
+    assert first["options"][0] == BUNDLED[LOADERS[node_type]].name
+
+
+def test_size_0_is_the_native_size(host, demo_pipeline):
+    """In TiM Empty Latent, for one side too, and in TiM High-Res Sampler."""
+    native = demo_pipeline.default_size
+    shapes = {}
+    for size in ((0, 0), (0, 32), native):
+        graph = {**text_model(PROMPT, "", *size), **STACK, "sample": tim_sampler(**CONDITIONED, steps=1)}
+        shapes[size] = run_text_latent(host, graph, demo_pipeline)
+    width, height = (side // demo_pipeline.space.ratio for side in native)
+    assert shapes[0, 0].shape[2:] == (height, width) and torch.equal(shapes[0, 0], shapes[native])
+    assert shapes[0, 32].shape[2:] == (32 // demo_pipeline.space.ratio, width)
 
 
 @pytest.mark.parametrize("sampler,interval", SAMPLERS.values(), ids=SAMPLERS)

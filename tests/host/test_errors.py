@@ -71,6 +71,14 @@ SAMPLERS = {"KSampler": ksampler, "TiMSampler": tim_sampler}
 
 
 @pytest.mark.parametrize("node_type", SAMPLERS)
+def test_class_conditioning_on_a_text_model(host, text_model, node_type):
+    graph = {**class_model(), "text": loader(text_model)}
+    graph["latent"] = node("TiMEmptyLatent", model=["text", 0], width=64, height=64, batch_size=1)
+    graph["sample"] = SAMPLERS[node_type](model=["text", 0])
+    refuses(host, graph, node_type, "knows text, not classes", "CLIP Text Encode in place of TiM Class")
+
+
+@pytest.mark.parametrize("node_type", SAMPLERS)
 def test_wrong_channels(host, node_type):
     latent = load_latent(host.base, "four_channels", torch.ones(1, 4, 8, 8))
     graph = {**class_model(), "latent": latent, "sample": SAMPLERS[node_type]()}

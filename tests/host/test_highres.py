@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,20 +14,13 @@ from devtools.random_stack import VAE_FILE
 from devtools.server import Host
 from tests.host.graphs import CONDITIONED as CLASS
 from tests.host.graphs import MODEL_FILE as CLASS_MODEL
-from tests.host.graphs import (
-    PIXELS,
-    SEED,
-    Graph,
-    class_model,
-    node,
-    run_floats,
-    tim_sampler,
-)
+from tests.host.graphs import PIXELS, SEED, Graph, class_model, node, run_floats, tim_sampler
 from tests.host.text_graphs import CONDITIONED, FOX, UGLY, assert_same_latents, run_text_latent, text_model
 from tim_model import TiMPipeline, make_times
-from tim_model.progressive import Stage, plan_stages, sample_progressively, size_shift
-from tim_model.schedule import shifted
-from tim_model.sizes import MEGAPIXEL
+from tim_model.network.rope import RopeScaling
+from tim_model.sampling.progressive import Stage, plan_stages, sample_progressively, size_shift
+from tim_model.sampling.schedule import shifted
+from tim_model.sampling.sizes import MEGAPIXEL
 
 pytestmark = pytest.mark.usefixtures("stack")
 WIDTH, HEIGHT, UNIT = 160, 96, 32
@@ -57,11 +51,11 @@ def to_latents(
 ) -> Tensor:
     """What the pipeline would decode."""
     settings = {"seed": SEED, "cfg": 2.5, **options}
-    with pipeline.rope_scaled(rope):
-        return sample_progressively(
-            pipeline.net, stages, *pipeline.text([FOX] * batch, UGLY), space=pipeline.space,
-            vae=pipeline if vae else None, **settings,
-        )  # fmt: skip
+    net = partial(pipeline.net, rope_scaling=RopeScaling(rope, pipeline.default_size[0] // pipeline.unit))
+    return sample_progressively(
+        net, stages, *pipeline.text([FOX] * batch, UGLY), space=pipeline.space, vae=pipeline if vae else None,
+        **settings,
+    )  # fmt: skip
 
 
 def native_stage(schedule: str = "uniform", shift: float = 1.0, size: tuple[int, int] = (WIDTH, HEIGHT)) -> Stage:
@@ -124,7 +118,7 @@ PROGRESSIVE = {  # changes to the node, options of `plan_stages`, of the pipelin
 @pytest.mark.parametrize("case", PROGRESSIVE)
 def test_progressive_is_the_pipeline(host, pipeline, case, vae):
     changes, plan, options, sizes = PROGRESSIVE[case]
-    stages = plan_stages(WIDTH, HEIGHT, UNIT, **{**PLAN, **plan})
+    stages = plan_stages((WIDTH, HEIGHT), UNIT, **{**PLAN, **plan})
     assert [(stage.width, stage.height) for stage in stages] == sizes
     found = run_text_latent(host, graph(vae, **progressive(**changes)), pipeline)
     assert_same_latents(found, to_latents(pipeline, stages, vae, **options), 2e-4)
@@ -145,6 +139,15 @@ def test_image_is_the_decoded_latent(host, pipeline):
     assert_same_latents(found, expected.clamp(-1, 1), 2e-4)
 
 
+def test_size_and_area_0_are_the_native_ones(host, pipeline):
+    """A size below the base has one stage, of all steps."""
+    width, height = pipeline.default_size
+    options = {"strategy": "progressive", "steps": 1}
+    native = graph(width=width, height=height, base_megapixels=width * height / MEGAPIXEL, **options)
+    found = run_text_latent(host, graph(width=0, height=0, base_megapixels=0.0, **options), pipeline)
+    assert torch.equal(found, run_text_latent(host, native, pipeline))
+
+
 def test_seeds(host, pipeline):
     first = run_text_latent(host, graph(**progressive()), pipeline)
     host.free()
@@ -158,7 +161,7 @@ def class_graph(**changes: Any) -> Graph:
 
 
 def test_pixel_space(host):
-    stages = plan_stages(64, 48, 4, round(0.001 * MEGAPIXEL), steps=3, renoise=0.5, large_steps=2)
+    stages = plan_stages((64, 48), 4, round(0.001 * MEGAPIXEL), steps=3, renoise=0.5, large_steps=2)
     assert len(stages) == 2
     pipeline = TiMPipeline.from_files(CLASS_MODEL, device="cpu")
     expected = pipeline(classes="sandal", stages=stages, seed=SEED, rope="ntk")

@@ -49,7 +49,7 @@ def import_pack(host_dir: Path, pack: Path) -> dict[str, Any]:
 
 def test_pack_is_imported(imported):
     assert "comfy_entrypoint" in imported["names"]
-    assert "pack.tim_model.net" in imported["modules"]
+    assert "pack.tim_model.network.tim" in imported["modules"]
 
 
 def test_import_takes_less_than_a_third_of_a_second(imported):

@@ -27,7 +27,7 @@ from tests.host.text_graphs import (
 from tim_model import TiM
 from tim_model.__main__ import main
 from tim_model.pipeline import Condition
-from tim_model.text import TextEncoder, pad_features
+from tim_model.text.encoder import TextEncoder, pad_features
 
 STRENGTH = 0.8
 LAYERS = [
@@ -203,7 +203,7 @@ comfy.options.enable_args_parsing()
 import comfy.model_base
 spec = importlib.util.spec_from_file_location("pack", pack + "/__init__.py", submodule_search_locations=[pack])
 sys.modules["pack"] = importlib.util.module_from_spec(spec)
-from pack.nodes.lora import LoraNames
+from pack.nodes.host.lora import LoraNames
 base = comfy.model_base.BaseModel
 names = [name for name in dir(LoraNames) if name == "__init__" or not name.startswith("__")]
 print([name for name in names if getattr(LoraNames, name) is not getattr(base, name, None)])

@@ -24,7 +24,7 @@ from tests.host.graphs import (
     shown,
 )
 from tim_model import TiM, load_checkpoint, make_times, sample
-from tim_model.noise import draw_noise
+from tim_model.sampling.noise import draw_noise
 
 TIMES = make_times("uniform", 4)
 FIELD = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]

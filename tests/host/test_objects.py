@@ -77,7 +77,31 @@ def test_every_input_and_output_has_a_tooltip(nodes):
 
 
 def test_every_node_is_described(nodes):
-    assert [name for name, info in nodes.items() if not info["description"] or info["category"] != "TiM"] == []
+    assert [
+        name
+        for name, info in nodes.items()
+        if not info["description"] or info["category"] not in ("TiM", "TiM/samplers")
+    ] == []
+
+
+ALIASES = {
+    "gemma": {"TiMTextEncoderLoader"},
+    "dc-ae": {"TiMVAELoader", "TiMVAEDecodeHighRes", "TiMVAEEncodeHighRes"},
+    "any step": {"TiMModelLoader", "TiMSampler", "TiMTransitionSampler", "TiMStepSweep", "TiMHighResSampler"}
+    | {"TiMTransitionSchedule"},
+}
+
+
+def test_nodes_are_found_by_other_words(nodes):
+    """On hosts whose node search knows aliases."""
+    if "search_aliases" not in nodes["TiMSampler"]:
+        pytest.skip("this ComfyUI has no search aliases")
+    for word, names in ALIASES.items():
+        assert {name for name, info in nodes.items() if word in (info["search_aliases"] or ())} == names
+    others = {name for name, info in nodes.items() if "transition model" not in (info["search_aliases"] or ())}
+    assert {name for name in others if nodes[name]["category"] == "TiM"} == {
+        "TiMVAEDecodeHighRes", "TiMVAEEncodeHighRes"
+    }  # fmt: skip
 
 
 def test_every_node_has_a_help_page(host, nodes):

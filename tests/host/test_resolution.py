@@ -12,7 +12,7 @@ from devtools.client import PromptFailed
 from devtools.random_stack import MODEL_FILE
 from devtools.server import Host
 from tests.host.graphs import Graph, class_model, loader, node, run_latent
-from tim_model.sizes import ASPECTS, choose_size, describe_size
+from tim_model.sampling.sizes import ASPECTS, choose_size, describe_size
 
 pytestmark = pytest.mark.usefixtures("stack")
 UNIT = 32

@@ -28,15 +28,17 @@ from tests.host.graphs import (
     schedule,
     tim_sampler,
 )
+from tests.host.test_errors import failure
 from tim_model import SCHEDULES, load_checkpoint, make_times
-from tim_model.noise import draw_noise, noise_stream
-from tim_model.sampling import guided
+from tim_model.sampling.noise import draw_noise, image_noise_stream, noise_stream
+from tim_model.sampling.sampler import guided
 
 SHAPE = (1, 3, 32, 32)
 TIMES = [1.0, 0.7, 0.4, 0.15, 0.0]
 CUSTOM = schedule(schedule="custom", times="1, 0.7, 0.4, 0.15, 0")
 EULER = node("KSamplerSelect", sampler_name="euler")
-TRANSITIONS = node("TiMTransitionSampler", stochasticity=0.0, velocity=False)
+SWITCHES = {"stochasticity": 0.0, "velocity": False}
+TRANSITIONS = node("TiMTransitionSampler", **SWITCHES)
 
 
 @pytest.fixture(scope="module")
@@ -186,6 +188,24 @@ def test_options_of_the_transition_sampler(host, net, noise, options):
     sampler = node("TiMTransitionSampler", **{"stochasticity": 0.0, "velocity": False, **options})
     found = run_latent(host, {**class_model(), **advanced_sampling(guider(), sampler, CUSTOM)})
     assert_close(found, reference(net, noise, TIMES, noise_fn=noise_stream(SEED), **options))
+
+
+@pytest.mark.parametrize("restart", [0.5, 1.0])
+@pytest.mark.parametrize("alone", [False, True], ids=["transition sampler", "sampler"])
+def test_restarts(host, net, restart, alone):
+    """As the library's, and each image of a batch with its own new noise."""
+    own = {**advanced_sampling(guider(), node("TiMTransitionSampler", **SWITCHES, restart=restart), CUSTOM)}
+    graph = {"sample": tim_sampler(sigmas=["sigmas", 0], restart=restart), "sigmas": CUSTOM} if alone else own
+    options = {"restart": restart, "noise_fn": image_noise_stream(SEED)}
+    found = run_latent(host, {**class_model(batch=2), **graph})
+    noise = draw_noise((2, 3, 32, 32), SEED)
+    assert_close(found, reference(net, noise, TIMES, **options))
+    assert_close(run_latent(host, {**class_model(), **graph}), found[:1], largest=1e-3)
+
+
+def test_restarts_with_stochasticity_are_one_line(host):
+    graph = {**class_model(), "sample": tim_sampler(stochasticity=0.2, restart=0.5)}
+    assert "restart=0.5 with stochasticity=0.2" in failure(host, graph).exception_message
 
 
 @pytest.mark.parametrize("sampler", [EULER, TRANSITIONS], ids=["euler", "transitions"])

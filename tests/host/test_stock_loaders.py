@@ -1,4 +1,4 @@
-"""ComfyUI's own loaders and FreeU on TiM's files fail with the messages that docs/troubleshooting.md explains."""
+"""ComfyUI's own nodes on TiM's files fail with the messages that docs/troubleshooting.md explains."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import shutil
 import pytest
 
 from devtools.client import PromptFailed, PromptRejected
-from tests.host.graphs import MODEL_FILE, loader, node
+from tests.host.graphs import MODEL_FILE, PIXELS, loader, node
 
 DEMO = {"model": "tim-fashion-scenes-t2i", "clip": "gemma-fashion-scenes", "vae": "dc-ae-fashion-scenes"}
 FILES = {name: f"{stem}.safetensors" for name, stem in DEMO.items()}
@@ -19,6 +19,15 @@ CASES = {
     "CLIPLoader": node("CLIPLoader", clip_name=FILES["clip"], type="stable_diffusion"),
     "VAELoader": node("VAELoader", vae_name=FILES["vae"]),
     "FreeU": node("FreeU", model=["model", 0], b1=1.1, b2=1.2, s1=0.9, s2=0.2),
+}
+OTHERS = {  # the graph in front of the node that fails
+    "SaveImage": {
+        "latent": node("TiMEmptyLatent", model=["demo", 0], width=0, height=0, batch_size=1),
+        "demo": loader(FILES["model"]),
+        "pixels": PIXELS,
+        "stock": node("VAEDecode", samples=["latent", 0], vae=["pixels", 0]),
+        "save": node("SaveImage", images=["stock", 0], filename_prefix="never"),
+    }
 }
 OUTPUTS = {"CLIPLoader": ("CLIPSave", "clip"), "VAELoader": ("VAESave", "vae")}
 
@@ -43,10 +52,13 @@ def checkpoint(host):
 
 
 @pytest.mark.usefixtures("checkpoint")
-@pytest.mark.parametrize("class_type", CASES)
+@pytest.mark.parametrize("class_type", [*CASES, *OTHERS])
 def test_failures_of_stock_nodes_are_explained(host, explained, class_type):
     output, name = OUTPUTS.get(class_type, ("ModelSave", "model"))
-    graph = {"stock": CASES[class_type], "save": node(output, **{name: ["stock", 0]}, filename_prefix="never")}
+    graph = OTHERS.get(class_type) or {
+        "stock": CASES[class_type],
+        "save": node(output, **{name: ["stock", 0]}, filename_prefix="never"),
+    }
     with pytest.raises(PromptFailed) as caught:
         host.run({"model": loader(), **graph})
     kind = caught.value.details["exception_type"].rpartition(".")[2]

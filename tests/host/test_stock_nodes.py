@@ -26,7 +26,7 @@ from tests.host.graphs import (
     tim_sampler,
 )
 from tim_model import TiM, load_checkpoint, make_times, save_checkpoint
-from tim_model.noise import draw_noise
+from tim_model.sampling.noise import draw_noise
 
 SHAPE = (1, 3, 32, 32)
 TIMES = make_times("uniform", 4)

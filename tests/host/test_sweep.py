@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import ImageFont
 
 from devtools.client import PromptFailed
 from devtools.random_stack import VAE_FILE
 from devtools.server import Host
 from tests.host.graphs import CONDITIONED, PIXELS, SEED, Graph, class_model, node, run_floats, tim_sampler
 from tests.host.text_graphs import text_model
-from tim_model.pictures import GAP, LABEL_HEIGHT
+from tim_model.images import FONT_SIZE, GAP, LABEL_HEIGHT
 
 CELL = 128  # pixels of one 32x32 picture in the grid
 
@@ -90,6 +91,10 @@ def test_grid_has_a_labeled_column_for_each_number_of_steps(host):
     labels = [sheet[:LABEL_HEIGHT, x : x + CELL] for x in range(0, sheet.shape[1], CELL + GAP)]
     assert all(label.min() < 100 for label in labels), "a label is missing"
     assert not (labels[0] == labels[1]).all()
+    font = ImageFont.load_default(FONT_SIZE)
+    for label, steps in zip(labels, ("1 step,", "2 steps,", "5 steps,")):
+        written = (label.min(axis=(0, 2)) < 100).nonzero()[0]
+        assert font.getlength(steps) < written.max() < CELL - 2, "seconds stand behind the number of steps"
 
 
 def test_one_progress_for_all_runs_and_a_preview_of_each_step(host):

@@ -46,7 +46,13 @@ def test_class_for_the_text_model(host, stack, node_type):
     graph = {**text_model(), "class_model": classes["model"], "class": classes["class"]}
     graph["class"]["inputs"]["model"] = ["class_model", 0]
     links = {"model": ["model", 0], "positive": ["class", 0], "negative": ["class", 1]}
-    refuses(host, {**graph, "sample": SAMPLERS[node_type](**links)}, node_type, "text", "expects 32")
+    refuses(
+        host,
+        {**graph, "sample": SAMPLERS[node_type](**links)},
+        node_type,
+        "knows text, not classes",
+        "CLIP Text Encode",
+    )
 
 
 @each_sampler

@@ -25,7 +25,7 @@ from tests.host.text_graphs import (
 )
 from tim_model import TiM, make_times, sample
 from tim_model.pipeline import Condition
-from tim_model.text import TextEncoder, pad_features
+from tim_model.text.encoder import TextEncoder, pad_features
 
 pytestmark = pytest.mark.usefixtures("stack")
 CAT = "a cat"

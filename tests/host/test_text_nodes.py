@@ -34,7 +34,7 @@ from tests.host.text_graphs import (
 )
 from tim_model import make_times, sample
 from tim_model.pipeline import Condition
-from tim_model.text import pad_features
+from tim_model.text.encoder import pad_features
 
 pytestmark = pytest.mark.usefixtures("stack")
 LONG = "a very long negative prompt " * 4
@@ -213,7 +213,7 @@ def test_saved_clip_loads(host, pipeline, stack):
 
 def test_packed_file_loads(host, pipeline, stack):
     """What `python -m tim_model convert` makes of the folder."""
-    from tim_model.text import pack_text_encoder
+    from tim_model.text.encoder import pack_text_encoder
 
     pack_text_encoder(stack / "text_encoders" / "gemma-3-1b-it", stack / "text_encoders" / "packed.safetensors")
     graph = {"packed_clip": node("TiMTextEncoderLoader", text_encoder_name="packed.safetensors")}

@@ -26,7 +26,7 @@ from tests.host.text_graphs import (
     to_tensor,
 )
 from tim_model import TiM, make_times, sample
-from tim_model.noise import noise_stream
+from tim_model.sampling.noise import noise_stream
 
 pytestmark = pytest.mark.usefixtures("stack")
 SAMPLERS = {"TiM Sampler": (tim_sampler, (0.0, 1.0)), "KSampler": (ksampler, EVERY_STEP)}
@@ -128,7 +128,7 @@ def test_inpainting(host, pipeline, sampler, interval):
     mask = torch.zeros_like(picture)
     mask[..., : WIDTH // 64] = 1
     noise = pipeline.noise((WIDTH, HEIGHT), 1, SEED)
-    options = {"restart": sampler is tim_sampler, "noise_fn": noise_stream(SEED), "guidance_interval": interval}
+    options = {"redraw": sampler is tim_sampler, "noise_fn": noise_stream(SEED), "guidance_interval": interval}
     assert_same_latents(found, inpaint(pipeline, picture, mask, noise, **options), 5e-4)
 
 

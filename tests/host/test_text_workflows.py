@@ -11,15 +11,9 @@ from PIL import Image
 from torch import Tensor
 
 from devtools.random_stack import MODEL_FILE, TEXT_ENCODER_FILE, VAE_FILE, with_published_files
-from tests.host.text_graphs import (
-    assert_same_latents,
-    assert_same_pictures,
-    gradient,
-    run_text_latent,
-    to_tensor,
-)
+from tests.host.text_graphs import assert_same_latents, assert_same_pictures, gradient, run_text_latent, to_tensor
 from tim_model import make_times, sample
-from training.evaluate import BUNDLED
+from training.evaluation.bundled import BUNDLED
 
 FOLDER = Path(__file__).resolve().parents[2] / "workflows"
 WORKFLOWS = ["text_to_image", "text_to_image_many_steps", "image_to_image", "inpainting", "step_sweep"]

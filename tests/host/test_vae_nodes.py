@@ -11,14 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from tests.host.graphs import (
-    SEED,
-    Graph,
-    class_model,
-    load_latent,
-    node,
-    tim_sampler,
-)
+from tests.host.graphs import SEED, Graph, class_model, load_latent, node, tim_sampler
 from tests.host.text_graphs import (
     HEIGHT,
     WIDTH,

@@ -14,7 +14,7 @@ from devtools.client import PromptFailed
 from devtools.random_stack import VAE_FILE
 from tests.host.graphs import PIXELS, Graph, load_latent, node, run_floats, run_latent
 from tests.host.text_graphs import gradient, load_image
-from tim_model.tiles import blend_tiles
+from tim_model.vae.tiles import Tiling, blend_tiles
 
 pytestmark = pytest.mark.usefixtures("stack")
 VAES = {"DC-AE": node("TiMVAELoader", vae_name=VAE_FILE), "pixels": PIXELS}
@@ -58,12 +58,12 @@ def test_tiles_are_those_of_the_library(host, pipeline):
     def picture(x: torch.Tensor) -> torch.Tensor:
         return pipeline.vae.decode(x * pipeline.space.scaling_factor).clamp(-1, 1)
 
-    expected = blend_tiles(picture, latents, 16, 4, scale=32, margin=1)
+    expected = blend_tiles(picture, latents, Tiling(16, 4, 1), scale=32)
     assert (found - expected).abs().max() <= 1e-4
     assert (found - picture(latents)).abs().max() > 1e-3, "the tiles did not matter"
     graph |= {"again": encode(pixels=["ours", 0], tile_size=512, overlap=128)}
     again = run_latent(host, graph, "again") * pipeline.space.scaling_factor
-    expected = blend_tiles(pipeline.vae.encode, found, 16, 4, ratio=32, margin=1)
+    expected = blend_tiles(pipeline.vae.encode, found, Tiling(16, 4, 1), ratio=32)
     assert (again - expected).abs().max() <= 1e-4
 
 
@@ -110,9 +110,8 @@ comfy.options.enable_args_parsing()
 import comfy.model_management, torch
 spec = importlib.util.spec_from_file_location("pack", pack + "/__init__.py", submodule_search_locations=[pack])
 sys.modules["pack"] = importlib.util.module_from_spec(spec)
-from pack.nodes.vae import load_vae
-from pack.nodes import vae_tiles
-from pack.tim_model import tiles
+from pack.nodes.host.vae import load_vae
+from pack.nodes.host import tiled_vae
 
 told, sides = [], []
 handler = logging.Handler()
@@ -144,20 +143,20 @@ def run(name, function, *arguments, **options):
     results[name]["error"] = value if isinstance(value, str) else None
     return value
 
-whole = run("whole", vae_tiles.decode_in_tiles, latents)
+whole = run("whole", tiled_vae.decode_in_tiles, latents)
 limit = 700
-short = run("short", vae_tiles.decode_in_tiles, latents)
-encoded = run("encoded", vae_tiles.encode_in_tiles, whole)
+short = run("short", tiled_vae.decode_in_tiles, latents)
+encoded = run("encoded", tiled_vae.encode_in_tiles, whole)
 limit = None
-asked = run("asked", vae_tiles.decode_in_tiles, latents, 640)
-expected = run("encoded whole", vae_tiles.encode_in_tiles, whole, 640)
+asked = run("asked", tiled_vae.decode_in_tiles, latents, 640)
+expected = run("encoded whole", tiled_vae.encode_in_tiles, whole, 640)
 results["same"] = [torch.equal(short, asked), torch.equal(encoded, expected), torch.equal(short, whole)]
 limit = 100
-run("hopeless", vae_tiles.decode_in_tiles, latents)
+run("hopeless", tiled_vae.decode_in_tiles, latents)
 limit = None
 assert vae.decode(latents).shape == whole.shape and "decode_tiled_" not in vars(vae)  # the VAE itself stays
 comfy.model_management.get_free_memory = lambda *ignored: 64 * 800 * 1000 * 4
-run("little free memory", vae_tiles.decode_in_tiles, latents)
+run("little free memory", tiled_vae.decode_in_tiles, latents)
 print(json.dumps(results))
 """
 

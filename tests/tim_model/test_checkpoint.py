@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from tim_model import OFFICIAL, CheckpointError, TiM, load_checkpoint, save_checkpoint
 from tim_model.checkpoint import describe, infer_params, read_checkpoint
-from tim_model.latents import LatentSpace
+from tim_model.network.latent_space import LatentSpace
 
 from .broken_files import BROKEN, SENTINEL, TINY, tiny_weights
 from .golden import FOLDER
@@ -166,7 +166,7 @@ def test_interrupted_save_leaves_nothing(tmp_path, monkeypatch):
         path.write_bytes(b"half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("tim_model.files.save_file", write_half)
+    monkeypatch.setattr("tim_model.files.tensor_files.save_file", write_half)
     with pytest.raises(KeyboardInterrupt):
         save_checkpoint(tiny(), tmp_path / "model.safetensors")
     assert list(tmp_path.iterdir()) == []

@@ -15,7 +15,7 @@ from safetensors import safe_open
 
 from tim_model import OFFICIAL, TiM, TiMPipeline, load_checkpoint, make_times, sample, save_checkpoint
 from tim_model.__main__ import main
-from tim_model.noise import draw_noise, noise_stream
+from tim_model.sampling.noise import draw_noise, image_noise_stream, noise_stream
 
 from .broken_files import BROKEN, SENTINEL, TINY
 
@@ -132,6 +132,17 @@ def test_generate_is_the_sampler(model, net, tmp_path):
     expected = ((image[0].clamp(-1, 1) + 1) * 127.5).movedim(0, -1).numpy()
     assert np.abs(pixels("x.png") - expected).max() < 0.51
     assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny.safetensors", "x.png"]
+
+
+def test_restarts_are_the_sampler_s(model, net):
+    """With noise of each image's own, and stated in the file only where there are any."""
+    assert make(model, "--class", 2, "--cfg", 1, "--steps", 4, "--restart", 0.5, "--seed", 5, "--out", "x.png") == 0
+    noise, times = draw_noise((1, 3, 12, 16), seed=5), make_times("uniform", 4)
+    image = sample(net, noise, times, torch.tensor([2]), restart=0.5, noise_fn=image_noise_stream(5))
+    expected = ((image[0].clamp(-1, 1) + 1) * 127.5).movedim(0, -1).numpy()
+    assert np.abs(pixels("x.png") - expected).max() < 0.51
+    assert Image.open("x.png").text["tim.restart"] == "0.5"
+    assert make(model, "--class", 2, "--restart", 0.5, "--stochasticity", 0.2, "--out", "y.png") == 1
 
 
 def test_generate_keeps_its_settings_in_the_file(model):

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -17,15 +18,15 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from devtools.random_stack import DC_AE, GEMMA
 from tests.pretended import DeviceTensor, PretendedDevice
 from tim_model import OFFICIAL, TRANSPORTS, TiM, TiMPipeline, load_text_encoder, load_vae, make_times, sample
-from tim_model.latents import LATENT_SPACES
-from tim_model.noise import noise_stream
-from tim_model.pictures import to_pictures
-from tim_model.pipeline import ENLARGE
-from tim_model.progressive import sample_progressively, upscale
-from tim_model.rope import ROPE_SCALINGS, RopeScaling
-from tim_model.schedule import next_times
-from tim_model.text import compute_pad_feature, pad_features
-from tim_model.tiles import decode_in_tiles, encode_in_tiles
+from tim_model.images import to_pictures
+from tim_model.network.latent_space import LATENT_SPACES
+from tim_model.network.rope import ROPE_SCALINGS, RopeScaling
+from tim_model.request import ENLARGE
+from tim_model.sampling.noise import noise_stream
+from tim_model.sampling.progressive import sample_progressively, upscale
+from tim_model.sampling.schedule import next_times
+from tim_model.text.encoder import compute_pad_feature, pad_features
+from tim_model.vae.tiled_vae import decode_in_tiles, encode_in_tiles
 
 KINDS = ("cuda", "mps")  # to our code others are like the second
 FREE = 8 * 2**30  # bytes of memory on the device
@@ -74,11 +75,8 @@ def test_network_and_its_rope_scalings(net, scaling, device):
     x, t, r = normal(2, net.params.in_channels, 8, 12), torch.tensor([0.9, 0.5]), torch.tensor([0.3, 0.5])
     inputs = x, t, r, contexts(net, 2)[0]
     moved = on(device, net)
-    try:
-        net.rope_scaling = moved.rope_scaling = RopeScaling(scaling, 4)
-        assert_same(moved(*map(device.put, inputs)), net(*inputs), device)
-    finally:
-        del net.rope_scaling
+    scaled = {"rope_scaling": RopeScaling(scaling, 4)}
+    assert_same(moved(*map(device.put, inputs), **scaled), net(*inputs, **scaled), device)
     assert device.copied == []
 
 
@@ -200,7 +198,7 @@ def test_published_width_draws_16_megapixels_on_fake_cuda():
     params = replace(OFFICIAL["tim-t2i-xl-p1"].without_projector(), depth=2, encoder_depth=None)
     with FakeTensorMode():
         net = TiM(params, device="cuda", dtype=torch.bfloat16)
-        net.rope_scaling = RopeScaling("yarn", 32)
+        net = partial(net, rope_scaling=RopeScaling("yarn", 32))
         noise, context = torch.randn(1, 32, 128, 128, device="cuda"), torch.randn(1, 256, 1152, device="cuda")
         found = sample(net, noise, [1, 0.5, 0], context, context, cfg=2.5, stochasticity=0.2)
     assert found.device.type == "cuda" and found.shape == noise.shape and found.dtype == torch.float32
@@ -208,7 +206,7 @@ def test_published_width_draws_16_megapixels_on_fake_cuda():
 
 def test_published_vae_on_fake_cuda():
     diffusers = pytest.importorskip("diffusers")
-    from tim_model.vae import VAE
+    from tim_model.vae.autoencoder import VAE
 
     with fake_cuda():
         vae = VAE(diffusers.AutoencoderDC(**DC_AE))

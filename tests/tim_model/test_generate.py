@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tim_model import TiMPipeline, make_times, tiles
+from tim_model import TiMPipeline, make_times
 from tim_model.__main__ import main
-from tim_model.vae import VAE
+from tim_model.vae import tiled_vae
+from tim_model.vae.autoencoder import VAE
 
 PROMPT = "a red fox\nin \u96ea"
 
@@ -100,7 +101,7 @@ def test_progressive_in_tiles(stack, monkeypatch, capsys):
         return decode(vae, latents)
 
     monkeypatch.setattr(VAE, "decode", decode_what_fits)
-    monkeypatch.setattr(tiles, "free_memory", lambda device: 2**40)
+    monkeypatch.setattr(tiled_vae, "free_memory", lambda device: 2**40)
     arguments = ["--prompt", PROMPT, "--strategy", "progressive", "--steps", "1", "--large-steps", "1"]
     assert generate(stack, *arguments, "--out", "fox.png", size=("--size", "640x128")) == 0
     assert Image.open("fox.png").size == (640, 128)

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from training.classifier import NAMES
-from training.scenes import Items
+from training.evaluation.classifier import NAMES
+from training.scenes.scene import Items
 
 BLOCKS = np.random.default_rng(0).random((len(NAMES), 7, 7)) < 0.5
 IMAGES = np.where(BLOCKS, 255, 0).astype(np.uint8).repeat(4, axis=1).repeat(4, axis=2)

@@ -10,9 +10,10 @@ import torch
 from devtools.random_stack import DC_AE, SMALL_DC_AE, SMALL_TIM, write_dc_ae
 from tim_model import TiM, load_checkpoint, load_vae, save_checkpoint
 from training import demo
-from training.autoencoder_config import load_autoencoder_config
-from training.config import load_config
-from training.evaluate import BUNDLED, MODELS
+from training.autoencoder.config import load_autoencoder_config
+from training.config.load import load_config, read_recipe
+from training.evaluation.bundled import MODELS
+from training.language_model.trainer import LanguageModelConfig
 
 
 @pytest.fixture
@@ -21,7 +22,8 @@ def inside(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-def test_a_stage_runs_once(inside):
+def test_a_stage_runs_once(inside, monkeypatch):
+    monkeypatch.syspath_prepend(inside)  # as `python -m` does
     made = inside / "deep" / "made.txt"
     (inside / "maker.py").write_text(f"open({str(made)!r}, 'x').write('done')")
     for _ in range(2):  # opening the file a second time would fail
@@ -36,37 +38,52 @@ def test_a_failing_stage_ends_it_in_one_line(inside, capsys):
     assert not (inside / "models").exists()
 
 
-def test_every_recipe_of_the_stack_writes_where_the_next_one_reads():
-    stages = [made for made, _ in demo.stages(Path("items"))]
-    assert all(command[1].is_file() for _, command in demo.stages(Path("items"))[2:])
-    network = load_config(demo.RECIPES / "tim.yaml")
+@pytest.mark.parametrize("scenes", demo.STACKS)
+def test_every_recipe_of_a_stack_writes_where_the_next_one_reads(scenes):
+    stack = demo.STACKS[scenes]
+    stages = [made for made, _ in stack.stages(Path("items"))]
+    recipes = [Path(command[1]) for _, command in stack.stages(Path("items")) if str(command[1]).endswith(".yaml")]
+    assert len(recipes) == 7 and all(path.is_file() for path in recipes)
+    network = load_config(stack.recipes / "tim.yaml")
     assert Path(network.data.path) in stages
     assert Path(network.model.vae) / "config.json" in stages
     assert Path(network.model.text_encoder) in stages
-    velocity = load_config(demo.RECIPES / "tim.yaml", demo.VELOCITY_STAGE)
+    velocity = load_config(stack.recipes / "tim.yaml", stack.velocity_stage())
     assert velocity.objective.name == "flow_matching" and not velocity.objective.guided
-    transitions = load_config(demo.RECIPES / "tim.yaml", demo.TRANSITIONS_STAGE)
+    transitions = load_config(stack.recipes / "tim.yaml", stack.transitions_stage())
     assert Path(transitions.model.checkpoint) in stages
-    few_steps = load_config(demo.RECIPES / "tim.yaml", demo.FEW_STEPS_STAGE)
+    few_steps = load_config(stack.recipes / "tim.yaml", stack.few_steps_stage())
     assert Path(few_steps.model.checkpoint) == Path(network.run.folder) / "model-ema.safetensors"
-    decoder = load_autoencoder_config(demo.RECIPES / "autoencoder.yaml", demo.DECODER_STAGE)
-    assert Path(decoder.run.decoder_of) / "config.json" in stages and demo.DECODER / "config.json" in stages
+    autoencoder = load_autoencoder_config(stack.recipes / "autoencoder.yaml")
+    assert Path(autoencoder.data.path) in stages and Path(autoencoder.run.folder) / "config.json" in stages
+    decoder = load_autoencoder_config(stack.recipes / "autoencoder.yaml", stack.decoder_stage())
+    assert Path(decoder.run.decoder_of) / "config.json" in stages and stack.vae / "config.json" in stages
     for config in (network, velocity, transitions, few_steps):
         assert Path(config.run.folder) / "model-ema.safetensors" in stages
 
 
-def test_results_are_installed_in_half_precision_under_their_names(inside):
-    demo.NETWORK.parent.mkdir(parents=True)
+def test_the_language_model_of_emojis_reads_what_stages_make():
+    stack = demo.STACKS["emoji"]
+    stages = [made for made, _ in stack.stages(Path("drawings"))]
+    config = read_recipe(LanguageModelConfig, stack.recipes / "language_model.yaml")
+    assert Path(config.data.path) in stages and Path(config.data.replaced) in stages
+    assert Path(config.run.packed) == stack.text_encoder
+
+
+@pytest.mark.parametrize("scenes", demo.STACKS)
+def test_results_are_installed_in_half_precision_under_their_names(inside, scenes):
+    stack = demo.STACKS[scenes]
+    stack.network.parent.mkdir(parents=True)
     net = TiM(SMALL_TIM.without_projector()).init_weights()
-    save_checkpoint(net, demo.NETWORK, metadata={"objective": "tim"})
-    write_dc_ae(demo.DECODER, DC_AE | SMALL_DC_AE)
-    demo.PACKED_TEXT_ENCODER.write_bytes(b"text")
-    (demo.RUNS / "classifier.safetensors").write_bytes(b"judge")
-    written = demo.install(inside / "models")
-    names = {path.relative_to(MODELS) for path in BUNDLED.values() if MODELS in path.parents}
+    save_checkpoint(net, stack.network, metadata={"objective": "tim"})
+    write_dc_ae(stack.vae, DC_AE | SMALL_DC_AE)
+    stack.text_encoder.write_bytes(b"text")
+    stack.classifier.write_bytes(b"judge")
+    written = demo.install(stack, inside / "models")
+    names = {path.relative_to(MODELS) for path in stack.files.values() if MODELS in path.parents}
     assert {path.relative_to(inside / "models") for path in written} == names
-    found = load_checkpoint(inside / "models" / BUNDLED["model"].relative_to(MODELS))
-    for name, value in net.state_dict().items():
-        torch.testing.assert_close(found.state_dict()[name], value.half().float(), rtol=0, atol=0)
-    vae = load_vae(inside / "models" / BUNDLED["vae"].relative_to(MODELS))
+    found = load_checkpoint(inside / "models" / stack.files["model"].relative_to(MODELS))
+    for key, value in net.state_dict().items():
+        torch.testing.assert_close(found.state_dict()[key], value.half().float(), rtol=0, atol=0)
+    vae = load_vae(inside / "models" / stack.files["vae"].relative_to(MODELS))
     assert vae.channels == 32 and next(vae.model.parameters()).dtype == torch.float16

@@ -11,14 +11,20 @@ import torch
 from PIL import Image
 
 from devtools.random_stack import MODEL_FILE, SMALL_TIM, TEXT_ENCODER_FILE, VAE_FILE, write_stack, write_tim
-from tim_model.params import TiMParams
-from training.captions import TASKS
-from training.classifier import ItemClassifier, save_classifier
+from tim_model.network.params import TiMParams
+from training.emoji.captions import TASKS as EMOJI_TASKS
+from training.emoji.classifier import ThingClassifier
+from training.emoji.classifier import save_classifier as save_emoji_classifier
+from training.emoji.prompts import make_prompts as make_emoji_prompts
 from training.evaluate import main, sheet_places
-from training.painter import Painter
-from training.scenes import draw_scene, render, task_lines, write_lines
-from training.tasks import TaskLine
+from training.evaluation.classifier import ItemClassifier, save_classifier
+from training.evaluation.drawing import PromptSampler
+from training.scenes.captions import TASKS
+from training.scenes.folder import make_prompts, write_jsonl, write_prompts
+from training.scenes.prompts import Prompt
+from training.scenes.scene import draw_scene, render
 
+from .emoji.stand_ins import write_stand_ins
 from .fashion import NearestItem, read_items, write_items
 
 KEYS = {
@@ -51,7 +57,7 @@ def run(stack: dict[str, Path], out: Path, *options: str, **changed: object) -> 
 def test_writes_scores_of_every_scale_a_table_and_pictures(stack, tmp_path, capsys):
     out = tmp_path / "made" / "here"
     assert run(stack, out, "--cfg=1,2.5") == 0
-    assert "judge on real scenes: " in capsys.readouterr().out
+    assert "recognizer on real scenes: " in capsys.readouterr().out
     names = {"scores-cfg1.json", "scores-cfg2.5.json", "scores.json", "scores.md", "scores.png", "samples.png"}
     assert {path.name for path in out.iterdir()} == names
     assert (out / "scores.json").read_text() == (out / "scores-cfg2.5.json").read_text()
@@ -71,14 +77,14 @@ def test_writes_scores_of_every_scale_a_table_and_pictures(stack, tmp_path, caps
 def test_a_perfect_model_scores_as_real_scenes_do(stack, tmp_path, monkeypatch):
     """Real scenes at 1 step; at 2 steps that of the first task alone, and nothing else."""
     items = read_items(stack["data"])
-    scenes = [draw_scene(0, 0, "unseen" if line["unseen"] else "seen", line["task"]) for line in task_lines(1)]
+    scenes = [draw_scene(0, 0, "unseen" if prompt.unseen else "seen", prompt.task) for prompt in make_prompts(1)]
     perfect = [render(scene, items) for scene in scenes]
 
-    def draw(painter, steps, cfg, bar):
+    def draw(sampler, steps, cfg, bar):
         return perfect if steps == 1 else [perfect[0], *(np.zeros_like(picture) for picture in perfect[1:])]
 
-    monkeypatch.setattr(Painter, "draw", draw)
-    monkeypatch.setattr("training.evaluate.load_judge", lambda path: NearestItem())
+    monkeypatch.setattr(PromptSampler, "draw", draw)
+    monkeypatch.setattr("training.evaluation.recognizers.load_classifier", lambda path: NearestItem())
     assert run(stack, tmp_path) == 0
     found = json.loads((tmp_path / "scores.json").read_text())
     assert found["overall"] == [1, pytest.approx(1 / 6)]
@@ -100,15 +106,36 @@ def test_without_items_there_is_no_distance_and_a_line_says_so(stack, tmp_path, 
 
 
 def test_a_task_file_replaces_the_made_prompts(stack, tmp_path):
-    write_lines(tmp_path / "tasks.jsonl", [line for line in task_lines(2, seed=5) if line["task"] == "position"])
+    prompts = [prompt for prompt in make_prompts(2, seed=5) if prompt.task == "position"]
+    write_prompts(tmp_path / "tasks.jsonl", prompts)
     assert run(stack, tmp_path, "--per-task=9", tasks=tmp_path / "tasks.jsonl") == 0
     found = json.loads((tmp_path / "scores.json").read_text())
     assert found["count"] == 2 and found["tasks"].keys() == {"position"} and found["unseen"] == [None, None]
 
 
+def test_emoji_scenes_have_a_recognizer_of_their_own(stack, tmp_path, capsys):
+    torch.manual_seed(0)
+    save_emoji_classifier(ThingClassifier(width=4).eval(), tmp_path / "emoji.safetensors")
+    changed = {"classifier": tmp_path / "emoji.safetensors", "data": write_stand_ins(tmp_path / "drawings")}
+    assert run(stack, tmp_path / "out", "--scenes=emoji", "--shape=2x2", **changed) == 0
+    assert "recognizer on real scenes: " in capsys.readouterr().out
+    found = json.loads((tmp_path / "out" / "scores.json").read_text())
+    assert found.keys() == KEYS and found["count"] == 12 and found["tasks"].keys() == EMOJI_TASKS.keys()
+    prompts = make_emoji_prompts(1, shape=(2, 2))
+    write_jsonl(tmp_path / "tasks.jsonl", [{"scenes": "emoji", **prompt.to_line()} for prompt in prompts])
+    assert run(stack, tmp_path / "again", tasks=tmp_path / "tasks.jsonl", **changed) == 0
+    assert (tmp_path / "again" / "scores.json").read_text() == (tmp_path / "out" / "scores.json").read_text()
+
+
+def test_a_classifier_of_other_scenes_is_refused(stack, tmp_path, capsys):
+    assert run(stack, tmp_path / "out", "--scenes=emoji") == 1
+    error = capsys.readouterr().err
+    assert "is no classifier of these things" in error and error.count("\n") == 1
+
+
 @pytest.mark.parametrize("options", [[], ["--velocity"]])
 def test_velocity_reaches_the_sampler(stack, tmp_path, monkeypatch, options):
-    from training.painter import sample
+    from training.evaluation.drawing import sample
 
     told = []
 
@@ -116,15 +143,15 @@ def test_velocity_reaches_the_sampler(stack, tmp_path, monkeypatch, options):
         told.append(velocity)
         return sample(*args, velocity=velocity, **kwargs)
 
-    monkeypatch.setattr("training.painter.sample", listening)
+    monkeypatch.setattr("training.evaluation.drawing.sample", listening)
     assert run(stack, tmp_path, "--shape=1x1", *options) == 0
     assert set(told) == {bool(options)}
     assert json.loads((tmp_path / "scores.json").read_text())["velocity"] is bool(options)
 
 
 def test_the_sheet_shows_as_many_tasks_as_one_size_has():
-    def line(task: str, width: int, unseen: bool = False) -> TaskLine:
-        return TaskLine(task, "", width, 32, {}, unseen)
+    def line(task: str, width: int, unseen: bool = False) -> Prompt:
+        return Prompt(task, "", width, 32, {}, unseen)
 
     lines = [line("a", 32), line("a", 64), line("b", 64), line("a", 64), line("b", 32), line("c", 96)]
     assert sheet_places(lines) == [1, 2]
@@ -167,7 +194,7 @@ def test_refuses_class_models_other_classifiers_and_files_in_the_way(stack, tmp_
     (tmp_path / "file").touch()
     for changed, said in [
         ({"model": tmp_path / "classes.bin", "vae": ""}, "this is a class model"),
-        ({"classifier": tmp_path / "pets.safetensors"}, "pets.safetensors: tells 2 classes apart"),
+        ({"classifier": tmp_path / "pets.safetensors"}, "pets.safetensors: has 2 classes, expected"),
         ({"out": tmp_path / "file"}, "file"),
     ]:
         assert run(stack, **{"out": tmp_path / "out", **changed}) == 1

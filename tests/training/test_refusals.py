@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from training.cache import TensorCache
-from training.config import load_config
+from training.config.load import load_config
+from training.data.tensor_cache import TensorCache
 
 from .refusal import error_of, names
 from .tiny import train, write_classes, write_picture, write_recipe
@@ -72,7 +72,7 @@ def test_image_encoder_that_cannot_be_downloaded(data, tmp_path, capsys, monkeyp
     def offline(*_):
         raise OSError("no network\nin two lines")
 
-    monkeypatch.setattr("training.repa.build_encoder", offline)
+    monkeypatch.setattr("training.objectives.repa.build_encoder", offline)
     error = error_of(capsys, train(write_recipe(tmp_path, data), "objective.repa=vit_tiny_patch16_224"))
     assert "image encoder 'vit_tiny_patch16_224': its weights cannot be loaded (no network)" in error
 

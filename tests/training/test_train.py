@@ -13,11 +13,11 @@ import torch
 
 from tim_model import load_checkpoint
 from tim_model.checkpoint import read_checkpoint
-from training.config import load_config
-from training.logs import read_csv
-from training.repa import ImageEncoder
-from training.run import Run
-from training.state import read_state
+from training.config.load import load_config
+from training.objectives.repa import ImageEncoder
+from training.run.logs import read_csv
+from training.run.trainer import Trainer
+from training.states.states import read_state
 
 from .tiny import last_state, start, train, write_classes, write_recipe
 
@@ -129,7 +129,7 @@ def test_bad_sheet_does_not_end_the_run(data, tmp_path, capsys, monkeypatch):
     def full(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr("training.samples.sample", full)
+    monkeypatch.setattr("training.run.sample_sheet.sample", full)
     assert train(write_recipe(tmp_path, data), "run.steps=2", "sampling.every=1") == 0
     assert "no sample sheet step-00000001.png: CUDA out of memory" in capsys.readouterr().out
 
@@ -138,7 +138,7 @@ def test_non_finite_steps_stop_the_run(data, tmp_path, capsys):
     recipe = write_recipe(tmp_path, data)
     assert train(recipe, "run.steps=4") == 0
     good = read_state(tmp_path / "run" / "states" / "step-00000004.pt")
-    run = Run(load_config(recipe, ["run.steps=20", "run.max_nonfinite=3"]))
+    run = Trainer(load_config(recipe, ["run.steps=20", "run.max_nonfinite=3"]))
     with torch.no_grad():
         run.net.x_embedder.proj.weight.fill_(torch.nan)
     with pytest.raises(ValueError, match=r"3 steps in a row .* last good state is .*step-00000004\.pt"):
@@ -201,7 +201,7 @@ def test_lora_starts_from_a_checkpoint(data, tmp_path):
 
 def test_repa_head_learns_and_is_not_exported(data, tmp_path, monkeypatch):
     pytest.importorskip("timm")
-    monkeypatch.setattr("training.step.ImageEncoder", partial(ImageEncoder, pretrained=False))
+    monkeypatch.setattr("training.run.step_loss.ImageEncoder", partial(ImageEncoder, pretrained=False))
     options = ("objective.repa=vit_tiny_patch16_224", "run.steps=2", "optimizer.accumulation=2")
     assert train(write_recipe(tmp_path, data), *options) == 0
     assert "projector.0.weight" in last_state(tmp_path / "run")["net"]

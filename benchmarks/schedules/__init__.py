@@ -1,0 +1,1 @@
+"""Schedules and restarts of transitions, judged on the demo."""

@@ -1,0 +1,1 @@
+"""Solvers of flow-matching velocities at equal network calls."""

@@ -1,0 +1,1 @@
+"""The graph before the running node, and warnings on the node."""

@@ -1,0 +1,1 @@
+"""The host's MODEL, CLIP, VAE, GUIDER and SAMPLER for TiM."""

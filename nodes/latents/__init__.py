@@ -1,0 +1,1 @@
+"""Latent formats of the host, and empty latents."""

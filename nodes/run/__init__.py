@@ -1,0 +1,1 @@
+"""Hooks around every sampling run, for all sampler nodes."""

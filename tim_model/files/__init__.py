@@ -1,0 +1,1 @@
+"""Files of tensors: reading, checking, writing, and their errors in one line."""

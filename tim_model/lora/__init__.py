@@ -1,0 +1,1 @@
+"""LoRA files: reading, merging and writing, names of layers, facts."""

@@ -1,0 +1,1 @@
+"""The network F(x_t, t, r), its parts, its parameters, and the latent space that it draws in."""

@@ -1,0 +1,1 @@
+"""From noise to latents: transports, schedules, the sampler, large images in stages."""

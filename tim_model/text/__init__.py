@@ -1,0 +1,1 @@
+"""Gemma-3 text features: the encoder, its files, its tokenizer."""

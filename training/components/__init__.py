@@ -1,0 +1,1 @@
+"""Parts of a run: network, latent space, encoders."""

@@ -1,0 +1,1 @@
+"""Settings: the schema with its defaults, recipes in YAML, checks."""

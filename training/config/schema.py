@@ -1,0 +1,208 @@
+"""The settings of a training run in sections, with their defaults."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from tim_model.sampling.transport import get_transport
+
+ObjectiveName = Literal["tim", "flow_matching", "meanflow", "split_meanflow"]
+DerivativeName = Literal["dde", "jvp"]
+# What model.lora_targets may name, beside patterns of layer names.
+LORA_GROUPS = {
+    "attention": ("blocks.*.attn.qkv", "blocks.*.attn.proj"),
+    "cross_attention": ("blocks.*.cross_attn.q", "blocks.*.cross_attn.kv", "blocks.*.cross_attn.proj"),
+    "mlp": ("blocks.*.mlp.fc1_g", "blocks.*.mlp.fc1_x", "blocks.*.mlp.fc2"),
+    "modulation": ("blocks.*.adaLN_modulation.*", "final_layer.adaLN_modulation.*"),
+    "times": ("t_embedder.mlp.*", "delta_embedder.mlp.*", "blocks.*.attn.qkv_d"),
+    "text": ("y_embedder.mlp.*",),
+    "output": ("final_layer.linear",),
+    "all": ("*",),
+}
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The network: a published architecture, sizes of your own, or a checkpoint to start from."""
+
+    preset: str = ""  # a name in tim_model.OFFICIAL
+    checkpoint: str = ""  # start from these weights; the architecture is theirs
+    patch_size: int = 1
+    hidden_size: int = 384
+    depth: int = 12
+    num_heads: int = 6
+    vae: str = ""  # file or folder; pixels and ready-made latents need none
+    text_encoder: str = ""  # folder of google/gemma-3-1b-it or a packed file, for captions
+    lora_rank: int = 0  # 0 trains all weights, unless `lora` names one
+    lora_alpha: float | None = None  # 16, or that of `lora`
+    lora_targets: list[str] = field(
+        default_factory=list
+    )  # names in LORA_GROUPS or patterns; attention, cross_attention
+    # and mlp where empty, or the layers of `lora`
+    lora_dropout: float = 0.0  # share of a layer's input features that its update does not see in a step
+    lora: str = ""  # file of a LoRA to go on from; rank, alpha and layers are its own
+
+    @property
+    def trains_lora(self) -> bool:
+        return bool(self.lora_rank or self.lora)
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """The samples and how they become batches."""
+
+    path: str = ""
+    batch_size: int = 256  # samples per optimizer step, over all processes and passes
+    resolution: int = 256  # buckets hold at most resolution**2 pixels
+    # pixels: sides of buckets are multiples of it, and images of rare buckets move to others, to fill batches;
+    # coarser crops more. 0 is a sixteenth of the resolution, 1 trains each image at its own size, as published
+    bucket_step: int = 0
+    max_aspect: float = 2.0
+    square: bool = False  # crop every image to resolution x resolution
+    mirror: bool = False  # add a mirrored copy of every sample
+    dropout: float = 0.1  # share of samples trained without caption or class, for guidance
+    held_out: int = 0  # samples kept for the held-out loss
+    class_names: list[str] = field(default_factory=list)  # in the order of the labels; makes folders classes
+    on_problem: Literal["skip", "stop"] = "skip"  # what to do about files that cannot be used
+    cache: str = "runs/cache"  # latents, text features and checks of files
+    workers: int = 2  # threads that read ahead; 0 reads in the loop itself
+
+
+@dataclass(frozen=True)
+class ObjectiveConfig:
+    """The training objective and its times; symbols as in the paper (arXiv 2509.04394, section 3).
+
+    The defaults are those of the released text model, those of guidance the ones of the released class models.
+
+    Raises:
+        ValueError: an unknown name, or a number out of range. `check_values` of a recipe finds NaN and infinities.
+    """
+
+    name: ObjectiveName = "tim"
+    transport: str = "ot_fm"  # split_meanflow knows ot_fm only
+    derivative: DerivativeName = "dde"  # of tim
+    epsilon: float = 0.005  # of dde: half the time between its two passes
+    batched: bool = True  # both passes of dde as one, faster for more memory
+    cosine: bool = True  # of tim: adds the cosine term
+    power: float = 1.0  # of the adaptive weight of meanflow, 0 for none
+    P_mean: float | None = None  # of the times; the transport's own where not set. vp and ve, uniform, use neither
+    P_std: float | None = None
+    diffusion_ratio: float = 0.5  # share of the global batch, its first rows, with r = t
+    consistency_ratio: float = 0.1  # share, its last rows, with r = T_min
+    shift_base: int | None = None  # tokens of the size whose times are not shifted; None for no shift at all
+    guided: bool = False  # the guidance-enhanced target, with the four numbers below
+    w_gt: float = 1.0
+    w_cond: float = 0.75
+    w_start: float = 0.3
+    w_end: float = 0.8
+    repa: str = ""  # a model of timm whose features the network also learns
+    repa_weight: float = 1.0
+
+    def __post_init__(self):
+        get_transport(self.transport)
+        for what, value, known in (
+            ("objective", self.name, get_args(ObjectiveName)),
+            ("derivative", self.derivative, get_args(DerivativeName)),
+        ):
+            if value not in known:
+                raise ValueError(f"{what} {value!r}: expected one of {', '.join(known)}")
+        if self.epsilon <= 0:
+            raise ValueError(f"epsilon={self.epsilon}: expected a time difference above 0, 0.005 as published")
+        if self.power < 0:
+            raise ValueError(f"power={self.power}: expected a number from 0 (no adaptive weight), 1 as published")
+        if min(self.diffusion_ratio, self.consistency_ratio) < 0 or self.diffusion_ratio + self.consistency_ratio > 1:
+            raise ValueError(
+                f"diffusion_ratio={self.diffusion_ratio} and consistency_ratio={self.consistency_ratio}: expected "
+                "shares of the batch, from 0 and at most 1 together"
+            )
+        if self.P_std is not None and self.P_std <= 0:
+            raise ValueError(f"P_std={self.P_std}: expected a number above 0")
+        if self.shift_base is not None and (self.transport != "ot_fm" or self.shift_base < 1):
+            raise ValueError(f"shift_base={self.shift_base}: expected a number of tokens from 1, on ot_fm only")
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """AdamW and its schedule."""
+
+    lr: float = 1e-4
+    lr_batch: int = 0  # the batch that lr is meant for, scaled linearly to data.batch_size; 0 takes lr as it is
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.95])
+    weight_decay: float = 0.01
+    eps: float = 1e-6
+    clip: float = 1.0  # norm that gradients are clipped to
+    schedule: Literal["constant", "cosine"] = "constant"
+    warmup: int = 0  # steps
+    accumulation: int = 1  # passes that each process splits its share of a batch into
+
+
+@dataclass(frozen=True)
+class EMAConfig:
+    """The average of the weights, used for sampling and export."""
+
+    decay: float = 0.9999
+    warmup: bool = True
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """The sample sheet: each prompt (or class) and seed at each number of steps."""
+
+    every: int = 1000  # steps; 0 for none
+    prompts: list[str] = field(default_factory=list)  # of a text model
+    classes: list[str] = field(default_factory=list)  # numbers or names; the first ten of the data where there are none
+    steps: list[int] = field(default_factory=lambda: [1, 4, 16])
+    cfg: float = 1.0
+    seed: int = 0
+    size: list[int] = field(default_factory=list)  # width and height; that of the largest bucket where empty
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    """States, from which the run resumes, and the exported weights."""
+
+    every: int = 1000  # steps
+    keep_last: int = 2
+    keep_every: int = 0  # keep those at multiples of this too; 0 for none
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Length, folder and hardware settings of the run."""
+
+    folder: str = "runs/tim"
+    steps: int = 100000
+    max_minutes: float = 0.0  # of training, over all sessions; 0 for no limit
+    seed: int = 0
+    # of autocast, weights are float32; auto takes bf16 where the device computes it natively, else fp32
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    cpu: bool = False
+    timeout_minutes: float = 30.0  # how long processes wait for one that is saving or still encoding
+    gradient_checkpointing: bool = False
+    compile: bool = False
+    log_every: int = 10
+    validate_every: int = 1000  # steps; needs data.held_out
+    max_nonfinite: int = 10  # steps in a row without a finite gradient before the run stops
+    tensorboard: bool = True
+    wandb: str = ""  # project, where wandb is installed
+
+
+@dataclass(frozen=True)
+class Config:
+    """All settings of a run."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    ema: EMAConfig = field(default_factory=EMAConfig)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+    # "auto" goes on from the newest whole state in the run folder; "none" wants a folder without states, and so does
+    # the path of a state or run folder to start from, unless it is the newest one there
+    resume: str = "auto"
+    # go on from a state of other data, another model.checkpoint or another objective, which is refused else; it names
+    # what differs. A new run from old weights alone names them in model.checkpoint instead, in another run.folder
+    resume_changed: bool = False

@@ -1,0 +1,1 @@
+"""Distillation: sampler parameters from finer runs of the same model."""

@@ -1,0 +1,1 @@
+"""Training of a small Gemma-3 on captions."""

@@ -1,0 +1,1 @@
+"""Objectives: times, derivatives, losses."""

@@ -1,0 +1,46 @@
+"""The guidance-enhanced target: the network learns guidance, so that sampling needs no second pass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tim_model.sampling.transport import Transport
+
+from .sample import Network, Sample
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """Inside w_start <= t <= w_end the instantaneous target becomes a mixture (arXiv 2509.04394, as released).
+
+    It is w_gt times itself + w_cond F_net(full context) + (1 - w_gt - w_cond) F_net(null context), both at r = t.
+    `net` is the EMA network; the numbers are those of `ObjectiveConfig`.
+    """
+
+    net: Network
+    w_gt: float
+    w_cond: float
+    w_start: float
+    w_end: float
+
+    @torch.no_grad()
+    def shift(self, path: Transport, sample: Sample, instantaneous: Tensor) -> Tensor:
+        """The change of the target by the mixture, like x; the network is called only for rows inside the window.
+
+        Args:
+            sample: with `full_context` and `null_context`.
+            instantaneous: like x, the target at r = t.
+        """
+        shift = torch.zeros_like(instantaneous)
+        rows = ((sample.t >= self.w_start) & (sample.t <= self.w_end)).nonzero().flatten()
+        if len(rows):
+            inside, target = sample.at(rows), instantaneous[rows]
+            x_t, c_t = path.interpolate(inside.x, inside.noise, inside.t)[0], path.c_noise(inside.t)
+            F_cond = self.net(x_t, c_t, c_t, inside.full_context)
+            F_null = self.net(x_t, c_t, c_t, inside.null_context)
+            mixture = self.w_gt * target + self.w_cond * F_cond + (1 - self.w_gt - self.w_cond) * F_null
+            shift[rows] = mixture.to(target.dtype) - target
+        return shift

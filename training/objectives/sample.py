@@ -1,0 +1,47 @@
+"""The input of an objective."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+
+from torch import Tensor
+
+Network = Callable[..., Tensor]  # (x_t (B,C,H,W), c_noise(t) (B,), c_noise(r) (B,), context) -> F like x_t
+
+
+@dataclass(frozen=True)
+class Sample:
+    """B samples with noise, times and conditioning; rows with t = r are diffusion rows.
+
+    Raises:
+        ValueError: shapes that do not fit, or r > t.
+    """
+
+    x: Tensor  # clean latents (B,C,H,W)
+    noise: Tensor  # like x
+    t: Tensor  # transport times (B,)
+    r: Tensor  # (B,), r <= t
+    context: Tensor  # text features (B,L,context_dim) or labels (B,), some of them dropped
+    full_context: Tensor | None = None  # like context, before dropout; for guidance
+    null_context: Tensor | None = None  # like context, those of "no class" or the empty caption; for guidance
+    h_target: Tensor | None = None  # features (B,N,z_dim) for the REPA head
+    split: Tensor | None = None  # (B,), where split_meanflow divides an interval: 0 at r and 1 at t
+
+    def __post_init__(self):
+        x, noise, t, r = self.x, self.noise, self.t, self.r
+        if x.ndim != 4 or noise.shape != x.shape:
+            raise ValueError(
+                f"x and noise have shapes {tuple(x.shape)} and {tuple(noise.shape)}: expected (B, C, H, W)"
+            )
+        if t.shape != x.shape[:1] or r.shape != x.shape[:1]:
+            raise ValueError(
+                f"t and r have shapes {tuple(t.shape)} and {tuple(r.shape)}: expected one time per sample, ({len(x)},)"
+            )
+        if bool((r > t).any()):
+            raise ValueError(f"t={t.tolist()}, r={r.tolist()}: expected r <= t in every sample")
+
+    def at(self, rows: Tensor) -> Sample:
+        """The sample restricted to some rows (n,)."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return Sample(**{name: None if value is None else value[rows] for name, value in values.items()})

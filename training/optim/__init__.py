@@ -1,0 +1,1 @@
+"""The optimizer, its schedule, the average of the weights, LoRA layers."""

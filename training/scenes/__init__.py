@@ -1,0 +1,1 @@
+"""FashionScenes: images, captions, prompts."""

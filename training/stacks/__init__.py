@@ -1,0 +1,1 @@
+"""The stages that train the demo stacks from scratch."""

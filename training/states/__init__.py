@@ -1,0 +1,1 @@
+"""States on disk, where they come from, and how a run resumes."""

@@ -14,9 +14,11 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from .arguments import DEFAULT_STEPS, DTYPES, build_parser
+from .bulk.share import join
 from .checkpoint import describe, read_checkpoint, write_checkpoint
 from .console import escape_unprintable
 from .files.tensor_files import check_target
+from .generate_bulk import check_bulk, generate_bulk, job_of
 from .images import grid, save_png, to_pictures
 from .lora.facts import describe_lora
 from .lora.updates import is_lora, merge_updates, read_lora, read_loras, write_lora
@@ -93,6 +95,9 @@ def convert_lora(a: argparse.Namespace) -> str:
 
 
 def generate(a: argparse.Namespace) -> None:
+    if a.prompts or a.classes:
+        return generate_many(a)
+    check_single(a)
     check_target(a.out)
     check_options(a)
     pipeline = TiMPipeline.from_files(a.model, a.text_encoder, a.vae, a.device, DTYPES.get(a.dtype), a.lora)
@@ -112,9 +117,35 @@ def generate(a: argparse.Namespace) -> None:
     save_rows(rows, a.out)
 
 
+def generate_many(a: argparse.Namespace) -> None:
+    """Images of all prompts or classes in a layout; of several processes, each draws its share."""
+    check_bulk(a)
+    check_options(a)
+    share = join()
+    try:
+        device = share.device(a.device)
+        pipeline = TiMPipeline.from_files(a.model, a.text_encoder, a.vae, device, DTYPES.get(a.dtype), a.lora)
+
+        def request(size: tuple[int, int], steps: int) -> Request:
+            return request_of(a, planned_stages(a, pipeline, size, steps))
+
+        generate_bulk(pipeline, job_of(a, pipeline, chosen_size(a, pipeline), step_counts(a), request), share)
+    finally:
+        share.leave()
+
+
 def step_counts(a: argparse.Namespace) -> list[int]:
     """The step count of each row; of own times, which have theirs, there is one row."""
     return [0] if a.times else a.steps or [DEFAULT_STEPS]
+
+
+def check_single(a: argparse.Namespace) -> None:
+    """ValueError for options that one prompt or class does not have."""
+    for option in ("layout", "images_per_prompt", "count"):
+        if getattr(a, option) is not None:
+            raise ValueError(f"--{option.replace('_', '-')}: is for --prompts or --classes, leave it out")
+    if a.out.suffix.lower() != ".png":
+        raise ValueError(f"{str(a.out)!r}: expected a name that ends in .png, the format of all images")
 
 
 def check_options(a: argparse.Namespace) -> None:
@@ -123,7 +154,7 @@ def check_options(a: argparse.Namespace) -> None:
         raise ValueError("--size with --aspect or --megapixels: expected one or the other")
     if a.times and (a.steps or a.schedule):
         raise ValueError("--times with --steps or --schedule: expected one or the other")
-    if a.negative and (a.label is not None or a.cfg <= 1):
+    if a.negative and (a.label is not None or a.classes or a.cfg <= 1):
         raise ValueError("--negative without guidance: leave it out, or take a text model and --cfg above 1")
     if a.table and a.solver != EPD:
         raise ValueError(f"--table without --solver {EPD}: leave it out, or take that solver")
@@ -159,8 +190,11 @@ def scheduled_times(a: argparse.Namespace, steps: int) -> list[float]:
 
 
 def request_of(a: argparse.Namespace, stages: list[Stage]) -> Request:
-    """The arguments as a request for these stages."""
-    what = {"prompts": (a.prompt,) * a.batch} if a.label is None else {"classes": (a.label,) * a.batch}
+    """The arguments as a request for these stages; of many prompts or classes, for one that is not yet stated."""
+    if a.prompts or a.classes:
+        what = {"prompts": ("",)} if a.prompts else {"classes": ("0",)}
+    else:
+        what = {"prompts": (a.prompt,) * a.batch} if a.label is None else {"classes": (a.label,) * a.batch}
     sampling = Sampling(a.cfg, tuple(a.guidance), a.stochasticity, restart=a.restart)
     solver = Solver(a.solver, read_table(a.table) if a.table else None) if a.solver else None
     return Request(

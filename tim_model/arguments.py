@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from .bulk.layouts import LAYOUTS
 from .network.rope import ROPE_SCALINGS
 from .request import ENLARGE, STRATEGIES
 from .sampling.schedule import SCHEDULES, parse_times
@@ -72,6 +73,9 @@ def add_generate(command: argparse.ArgumentParser) -> None:
     what = command.add_mutually_exclusive_group(required=True)
     what.add_argument("--class", dest="label", metavar="N", help="number or name, for class models")
     what.add_argument("--prompt", help="for text models")
+    what.add_argument("--prompts", type=Path, metavar="FILE",
+        help="many images: a prompt a line, .jsonl, MJHQ-30K's meta_data.json, or a folder of .txt files")  # fmt: skip
+    what.add_argument("--classes", metavar="all|LIST", help="many images: numbers or names, with commas between")
     add("--negative", default="", help="negative prompt (default: the empty one, as published)")
     add("--text-encoder", type=Path, help="folder of google/gemma-3-1b-it or a packed file, for text models")
     add_lora(command, "use a LoRA of the model (and its text encoder)")
@@ -91,11 +95,24 @@ def add_generate(command: argparse.ArgumentParser) -> None:
     add("--table", type=Path, help="a file of python -m training.epd for --solver epd (default: the midpoint rule)")
     add("--seed", type=at_least(0, 2**64 - 1), default=0)
     add_size(command.add_argument_group("size"))
-    add("--batch", type=at_least(1), default=1, help="images for each step count (default 1)")
+    add("--batch", type=at_least(1), default=1,
+        help="images for each step count; of --prompts and --classes, those drawn together (default 1)")  # fmt: skip
     add("--device", help="cpu, cuda, mps (default: the best there is)")
     add("--dtype", choices=DTYPES, help="of the weights (default: bfloat16 on a GPU, float32 on a CPU)")
-    add("--out", type=png_path, default=Path("tim.png"), metavar="PNG",
-        help="file to write; of several images, a grid with the single ones beside it (default tim.png)")  # fmt: skip
+    add("--out", type=Path, default=Path("tim.png"), metavar="PNG|FOLDER",
+        help="file to write; of several images, a grid with the single ones beside it (default tim.png); "
+        "of --prompts and --classes the folder, with one for each of several step counts")  # fmt: skip
+    add_bulk(command.add_argument_group("many images", "of --prompts or --classes"))
+
+
+def add_bulk(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--layout", choices=LAYOUTS,
+        help="names of the files, as evaluators read them (default: plain for prompts, npz for classes)")  # fmt: skip
+    add("--images-per-prompt", type=at_least(1), metavar="N",
+        help="of --prompts (default: 4 for geneval and dpg, else 1)")  # fmt: skip
+    add("--count", type=at_least(1), metavar="N",
+        help="images in all of --classes, each class as often as the others (default 50000)")  # fmt: skip
 
 
 def add_tune(command: argparse.ArgumentParser) -> None:
@@ -195,13 +212,6 @@ def finite(text: str) -> float:
     if math.isinf(number):
         raise argparse.ArgumentTypeError(f"{text!r}: expected a finite number")
     return number
-
-
-def png_path(text: str) -> Path:
-    path = Path(text)
-    if path.suffix.lower() != ".png":
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a name that ends in .png, the format of all images")
-    return path
 
 
 def lora_strength(text: str) -> tuple[Path, float]:

@@ -179,7 +179,8 @@ class TiMPipeline:
         vae = None if request.enlarge == "latents" else TiledVAE(self.vae)
         rope_scaling = RopeScaling(request.rope, self.default_size[0] // self.unit)
         latents = sample_latents(self.net, request, condition, self.space, rope_scaling, vae, callback)
-        return self.decode(latents)
+        rows = latents.split(1) if isinstance(request.seed, tuple) else [latents]
+        return torch.cat([self.decode(row) for row in rows])  # of seeds of their own, no image depends on the others
 
     def __call__(
         self,

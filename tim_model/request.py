@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 
 from .network.rope import RopeScaling
+from .sampling.noise import Seed
 from .sampling.progressive import Stage
 from .sampling.sampler import Sampling
 from .sampling.schedule import make_times
@@ -24,6 +25,7 @@ class Request:
         prompts, classes: one of them: texts for a text model, numbers or names for a class model.
         negative: negative prompt; the empty one as published.
         stages: sizes and times; one, or several of growing size.
+        seed: of the noise; a tuple holds one for each image, which then does not depend on the others.
         sampling: guidance and the other settings of `sample`.
         rope: a name in `ROPE_SCALINGS`, for images beyond the native size.
         enlarge: what grows from stage to stage, "pixels" or "latents".
@@ -38,7 +40,7 @@ class Request:
     classes: tuple[str, ...] | None = None
     negative: str = ""
     stages: tuple[Stage, ...] = ()
-    seed: int = 0
+    seed: Seed = 0
     sampling: Sampling = field(default_factory=lambda: Sampling(cfg=CFG))
     rope: str = "none"
     enlarge: str | None = None  # pixels
@@ -53,6 +55,9 @@ class Request:
             raise ValueError("expected prompts for a text model, or classes for a class model")
         if not (self.prompts or self.classes):
             raise ValueError("[]: expected a text, or a list of texts, one for each image")
+        if isinstance(self.seed, tuple) and len(self.seed) != len(self.prompts or self.classes):
+            count = len(self.prompts or self.classes)
+            raise ValueError(f"{len(self.seed)} seeds: expected one for each of {count} images")
         RopeScaling(self.rope, 1)  # refuses an unknown name
         if self.enlarge not in (None, *ENLARGE):
             raise ValueError(f"enlarge={self.enlarge!r}: expected one of {', '.join(ENLARGE)}")

@@ -6,7 +6,7 @@ import os
 import pickle
 import struct
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -160,6 +160,17 @@ def atomic(path: str | os.PathLike) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(paths: Iterable[Path]) -> None:
+    """Delete the temporary files that a killed process left beside these paths."""
+    names: dict[Path, set[str]] = {}
+    for path in paths:
+        names.setdefault(path.parent, set()).add(path.name)
+    for folder, own in names.items():
+        for temporary in folder.glob(".*.tmp") if folder.is_dir() else ():
+            if temporary.name[1:].rsplit(".", 2)[0] in own:
+                temporary.unlink(missing_ok=True)
 
 
 def check_target(path: Path) -> None:

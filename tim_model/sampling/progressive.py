@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..network.latent_space import LatentSpace, latent_shape
-from .noise import draw_noise, image_noise_stream, noise_stream
+from .noise import Seed, draw_noise, image_noise_stream, noise_stream
 from .sampler import sample
 from .schedule import check_times, make_times
 from .sizes import MEGAPIXEL, nearest_multiple
@@ -129,8 +129,10 @@ def renoise(x: Tensor, noise: Tensor, s: float) -> Tensor:
     return (1 - s) * x + s * noise
 
 
-def stage_seed(seed: int, stage: int) -> int:
+def stage_seed(seed: Seed, stage: int) -> Seed:
     """The seed of a stage's noise, that of the image for stage 0; far from the seeds of other images."""
+    if isinstance(seed, tuple):
+        return tuple(stage_seed(own, stage) for own in seed)
     return (seed + stage * 0x9E3779B97F4A7C15) % 2**64  # 2^64 over the golden ratio: all stages differ
 
 
@@ -142,7 +144,7 @@ def sample_progressively(
     null_context: Tensor | None = None,
     *,
     space: LatentSpace,
-    seed: int = 0,
+    seed: Seed = 0,
     vae: Codec | None = None,
     **sampling,
 ) -> Tensor:
@@ -152,7 +154,7 @@ def sample_progressively(
         net, context, null_context: as for `sample`.
         stages: from `plan_stages` or your own.
         space: of the model's latents.
-        seed: the same seed gives the same images; each stage has noise of its own.
+        seed: the same seed gives the same images; each stage has noise of its own. A tuple holds one for each image.
         vae: enlarges in pixels; without it the latents themselves are enlarged, which in pixel space are images.
         sampling: further arguments of `sample`, such as cfg; several stages need its ot_fm. Steps count from 0 in
             each stage.

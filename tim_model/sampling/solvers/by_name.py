@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..noise import image_noise_stream
+from ..noise import Seed, image_noise_stream
 from .epd import EPDTable, epd, midpoint_table
 from .multistep import a_flops, ab2
 from .sada import sada
@@ -43,7 +43,7 @@ class Solver:
             raise ValueError(f"a table with solver {self.name}: leave it out, or take solver {EPD}")
 
     def run(
-        self, velocity: Velocity, noise: Tensor, times: Sequence[float], seed: int = 0, report: Report | None = None
+        self, velocity: Velocity, noise: Tensor, times: Sequence[float], seed: Seed = 0, report: Report | None = None
     ) -> Tensor:
         """The state at times[-1]; the seed is that of the noise a solver draws. Errors as for `euler`."""
         options = {"noise_fn": image_noise_stream(seed)} if self.name == "skipped_step" else {}

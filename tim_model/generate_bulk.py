@@ -163,6 +163,14 @@ def check_bulk(a: argparse.Namespace) -> None:
         raise ValueError("--images-per-prompt with --classes: leave it out, or take --count")
     if a.classes and a.layout not in (None, "plain", "npz"):
         raise ValueError(f"--layout {a.layout} with --classes: expected npz or plain")
+    if a.prompts:
+        prompts_and_targets(a)  # before the model is loaded
+
+
+def prompts_and_targets(a: argparse.Namespace) -> tuple[list[Prompt], list[Target]]:
+    """The prompts of a file, and the files to draw of them; errors as of `read_prompts` and `prompt_targets`."""
+    layout, prompts = a.layout or PLAIN, read_prompts(a.prompts)
+    return prompts, prompt_targets(layout, prompts, a.images_per_prompt or DEFAULT_COUNTS.get(layout, 1))
 
 
 def job_of(
@@ -177,13 +185,11 @@ def job_of(
     Raises:
         ValueError: prompts or classes that cannot be.
     """
-    layout = a.layout or (NPZ if a.classes else PLAIN)
-    if a.classes:
-        prompts = [Prompt(str(label)) for label in class_list(a.classes, pipeline)]
-        targets = class_targets(len(prompts), a.count or CLASS_COUNT)
+    if a.prompts:
+        layout, (prompts, targets) = a.layout or PLAIN, prompts_and_targets(a)
     else:
-        prompts = read_prompts(a.prompts)
-        targets = prompt_targets(layout, prompts, a.images_per_prompt or DEFAULT_COUNTS.get(layout, 1))
+        layout, prompts = a.layout or NPZ, [Prompt(str(label)) for label in class_list(a.classes, pipeline)]
+        targets = class_targets(len(prompts), a.count or CLASS_COUNT)
     out = a.out.absolute()
     folders = {count: out / f"steps-{count}" if len(steps) > 1 else out for count in steps}
     dtype = str(pipeline.net.x_embedder.proj.weight.dtype).removeprefix("torch.")

@@ -45,11 +45,14 @@ def join() -> Share:
 
     Raises:
         RuntimeError: the others do not answer.
+        ValueError: the launcher has said which process this is, but not where the others are.
     """
     if not dist.is_available():
         return Share()
     try:
         dist.init_process_group("gloo")
-    except ValueError:  # no launcher has said which process this is
-        return Share()
+    except ValueError as error:
+        if any(name in str(error) for name in ("WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")):
+            raise
+        return Share()  # its rank is not set
     return Share(dist.get_rank(), dist.get_world_size(), dist.get_node_local_rank(dist.get_rank()))

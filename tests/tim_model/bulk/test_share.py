@@ -17,6 +17,15 @@ def test_alone_without_a_launcher(monkeypatch):
     share.leave()
 
 
+def test_half_a_launcher_is_refused(monkeypatch):
+    """Otherwise each of its processes would draw all images."""
+    for name in ("WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("RANK", "0")
+    with pytest.raises(ValueError, match="WORLD_SIZE"):
+        join()
+
+
 @pytest.mark.parametrize("world", [1, 2, 3, 7])
 def test_shares_are_all_items_once(world):
     items = list(range(20))

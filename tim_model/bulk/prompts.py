@@ -30,7 +30,7 @@ class Prompt:
 
 
 def read_prompts(path: Path) -> list[Prompt]:
-    """The prompts of a file, which its kind tells: a folder, .jsonl, .json or text; empty lines are skipped.
+    """The prompts of a folder, or of a .jsonl, .json or text file; empty lines are skipped.
 
     Raises:
         ValueError: no such file, no prompt, or a line that holds none; the message names file and line.

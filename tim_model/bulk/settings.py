@@ -60,7 +60,7 @@ def prompts_digest(prompts: Sequence[Prompt]) -> str:
 def file_digest(path: str | os.PathLike) -> str:
     """Which file, or folder of files, it is: 16 hexadecimal digits of sizes and of up to 64 blocks of each file.
 
-    Training changes every tensor, so that blocks tell files of weights apart without reading gigabytes.
+    Training changes every tensor, so that blocks show which weights a file holds without reading gigabytes.
     """
     path, digest = Path(path), hashlib.sha256()
     for file in sorted(path.iterdir()) if path.is_dir() else [path]:

@@ -35,7 +35,7 @@ def test_meta_data_of_mjhq(tmp_path):
 
 BAD = {
     "empty.txt": ("\n", "holds no prompt"),
-    "line.jsonl": ('{"prompt": "a"}\n\n{"prompt": 3}', "line 3: expected an object such as"),
+    "line.jsonl": ('{"prompt": "a"}\n\n{"prompt": 3}', 'line 3: expected an object with a "prompt"'),
     "text.jsonl": ("a fox", "line 1 is no JSON"),
     "side.jsonl": ('{"prompt": "a", "width": 64}', "line 1: width and height 64 and None"),
     "area.jsonl": ('{"prompt": "a", "width": 64, "height": 0}', "line 1: width and height 64 and 0"),

@@ -99,6 +99,24 @@ def test_write_safetensors(tmp_path):
         assert stat.S_IMODE(path.stat().st_mode) == 0o644  # others may read it
 
 
+def test_leftovers_of_a_killed_process(tmp_path):
+    """Only the temporary files of these paths go: a running process may be writing the others."""
+    paths = [tmp_path / name / "x.png" for name in ("a", "b", "missing")]
+    for folder in "ab":
+        (tmp_path / folder).mkdir()
+        for name in ("x.png", ".x.png.12.tmp", ".y.png.12.tmp", ".x.png", "x.png.12.tmp"):
+            (tmp_path / folder / name).touch()
+    files.remove_leftovers(paths)
+    for folder in "ab":
+        left = {path.name for path in (tmp_path / folder).iterdir()}
+        assert left == {"x.png", ".y.png.12.tmp", ".x.png", "x.png.12.tmp"}
+    with pytest.raises(KeyboardInterrupt), files.atomic(paths[0]) as temporary:  # that is how they are named
+        temporary.touch()
+        files.remove_leftovers(paths)
+        assert not temporary.exists()
+        raise KeyboardInterrupt
+
+
 @pytest.mark.parametrize(("most", "text"), [(2, "a, b and 2 more"), (3, "a, b, c and 1 more"), (4, "a, b, c, d")])
 def test_abbreviated(most, text):
     assert files.abbreviated(iter("abcd"), most) == text

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
-from tim_model.sampling.noise import draw_noise, noise_stream
+from tim_model.sampling.noise import draw_noise, image_noise_stream, noise_stream
 
 
 def test_noise_is_that_of_the_seed():
@@ -35,3 +36,12 @@ def test_global_seed_is_left_alone():
     torch.manual_seed(0)
     noise_stream(1)(draw_noise((3,), seed=2))
     assert torch.equal(torch.randn(3), expected)
+
+
+@pytest.mark.parametrize("stream", [noise_stream, image_noise_stream])
+def test_seeds_of_images_are_those_of_the_images_alone(stream):
+    seeds, x = (3, 2**64 - 1, 3), torch.zeros(3, 2, 4)
+    assert torch.equal(draw_noise(x.shape, seeds), torch.cat([draw_noise((1, 2, 4), seed) for seed in seeds]))
+    together, alone = stream(seeds), [stream(seed) for seed in seeds]
+    for _ in range(2):
+        assert torch.equal(together(x), torch.cat([draw(x[:1]) for draw in alone]))

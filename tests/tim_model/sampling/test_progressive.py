@@ -131,6 +131,7 @@ def test_renoised_data_has_the_statistics_of_its_time():
 
 def test_seeds_of_stages():
     assert stage_seed(5, 0) == 5
+    assert stage_seed((5, 6), 2) == (stage_seed(5, 2), stage_seed(6, 2))
     seeds = {stage_seed(seed, stage) % 2**32 for seed in range(100) for stage in range(8)}
     assert len(seeds) == 800  # in the 32 bits that the generator of the CPU takes
     torch.Generator().manual_seed(stage_seed(2**64 - 1, 3))  # still a seed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from PIL import Image
 from tqdm import tqdm
@@ -73,10 +74,16 @@ def draw(
     """Draw all images of a batch and write those of `targets`: among other rows a kernel may round differently."""
     folder = job.folders[steps]
     write_metadata(job.layout, job.prompts, targets, folder)
-    for target, images in zip(batch, drawn_images(pipeline, job, batch, steps, condition), strict=True):
-        if target in targets:
-            write_image(folder / target.path, images, image_settings(job, target, steps))
-            bar.update(len(images))
+    drawn = zip(batch, drawn_images(pipeline, job, batch, steps, condition), strict=True)
+    with ThreadPoolExecutor() as pool:  # on a GPU, compression takes longer than drawing in few steps
+        writes = [
+            pool.submit(write_image, folder / target.path, images, image_settings(job, target, steps))
+            for target, images in drawn
+            if target in targets
+        ]
+        for target, write in zip(targets, writes, strict=True):
+            write.result()
+            bar.update(len(target.samples))
 
 
 def check_all_sizes(pipeline: TiMPipeline, job: Job) -> None:

@@ -196,50 +196,55 @@ def test_what_was_interrupted_goes_on(stack, prompts, monkeypatch, capsys, layou
     options = ("--layout", layout, "--batch", 3, "--images-per-prompt", 2)
     assert draw(stack, prompts[layout], "whole", *options) == 0
     written, write = [], command.generate_bulk.__globals__["write_image"]
+    lost = sorted(Path("whole").rglob("*.png"))[1:2]
 
-    def write_some(path, *arguments):
-        if len(written) == 3 and "stopped" not in written:
-            written.append("stopped")
+    def write_most(path, *arguments):
+        if lost and path.relative_to(Path("cut").absolute()) == lost[0].relative_to("whole"):
             raise KeyboardInterrupt
         write(path, *arguments)
         written.append(path)
 
-    monkeypatch.setitem(command.generate_bulk.__globals__, "write_image", write_some)
+    monkeypatch.setitem(command.generate_bulk.__globals__, "write_image", write_most)
     assert draw(stack, prompts[layout], "cut", *options) == 130
     assert capsys.readouterr().err.splitlines()[-1] == "stopped"
-    there = {path for path in written if path != "stopped"}
-    assert len(there) == 3
+    there = written.copy()
+    assert 1 <= len(there) < len(list(Path("whole").rglob("*.png"))) - 1  # some, and later batches lack too
     damaged = min(there)
     damaged.write_bytes(damaged.read_bytes()[:-30])
     leftover = damaged.with_name(f".{damaged.name}.123.tmp")  # of a process that was killed
     leftover.touch()
+    lost.clear()
     assert draw(stack, prompts[layout], "cut", *options) == 0
     captured = capsys.readouterr()
-    files = 5 if layout == "dpg" else 10
-    assert f"{2 if layout == 'geneval' else 4} were there" in captured.out
+    images = 2 if layout == "dpg" else 1
+    assert f"{images * (len(there) - 1)} were there" in captured.out
     assert captured.err.count("is damaged or of another size, it is drawn again") == 1
-    assert written.count(damaged) == 2 and len(written) == files + 2  # the damaged one again, and "stopped"
+    assert len(set(written)) == 10 // images and len(written) == 10 // images + 1 and written.count(damaged) == 2
     assert files_below(Path("cut")) == files_below(Path("whole"))
-    assert draw(stack, prompts[layout], "cut", *options) == 0 and len(written) == files + 2
+    count = len(written)
+    assert draw(stack, prompts[layout], "cut", *options) == 0 and len(written) == count
     assert "0 drawn, 10 were there" in capsys.readouterr().out
 
 
 def test_a_failed_write_is_one_line_and_loses_nothing(stack, prompts, monkeypatch, capsys):
-    save, count = Image.Image.save, iter(range(100))
+    save, full = Image.Image.save, [True]
 
-    def save_two(self, path, **options):
-        if next(count) == 2:
+    def save_some(self, path, **options):
+        if full and "000003-00" in Path(path).name:
             Path(path).write_bytes(b"half")
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         save(self, path, **options)
 
-    monkeypatch.setattr(Image.Image, "save", save_two)
+    monkeypatch.setattr(Image.Image, "save", save_some)
     assert draw(stack, prompts["plain"], "out", "--batch", 4) == 1
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("error: ") and "cannot be written (No space left on device)" in error
-    assert len(os.listdir("out")) == 2 and all(Image.open(Path("out", name)).load() for name in os.listdir("out"))
+    there = os.listdir("out")
+    assert 0 < len(there) < 5 and all(Image.open(Path("out", name)).load() for name in there)
+    full.clear()
     assert draw(stack, prompts["plain"], "out", "--batch", 4) == 0
-    assert "3 drawn, 2 were there" in capsys.readouterr().out and len(os.listdir("out")) == 5
+    assert f"{5 - len(there)} drawn, {len(there)} were there" in capsys.readouterr().out
+    assert len(os.listdir("out")) == 5
 
 
 def test_other_settings_are_refused(stack, prompts, capsys):

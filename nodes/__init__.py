@@ -11,7 +11,7 @@ from .resolution import TiMNativeResolution
 from .sampler import TiMSampler, TiMTransitionSampler
 from .schedule import TiMTransitionSchedule
 from .solvers import TiMSamplerAB2, TiMSamplerAFloPS, TiMSamplerEPD, TiMSamplerSADA, TiMSamplerSkippedStep
-from .sweep import TiMStepSweep
+from .sweep import TiMJoinGrids, TiMModelStepSweep, TiMStepSweep
 from .vae_tiles import TiMVAEDecodeHighRes, TiMVAEEncodeHighRes
 
 NODES: list[type[io.ComfyNode]] = [
@@ -34,6 +34,8 @@ NODES: list[type[io.ComfyNode]] = [
     TiMSamplerSADA,
     TiMSamplerSkippedStep,
     TiMSamplerEPD,
+    TiMModelStepSweep,
+    TiMJoinGrids,
 ]
 
 

@@ -1,18 +1,13 @@
-"""TiM Step Sweep: one prompt and seed at several step counts, all images and a labeled grid."""
+"""One prompt and seed at several numbers of steps, by TiM or any other model, and the grids of several joined."""
 
 from __future__ import annotations
 
-import math
-import time
-
 import comfy.samplers
-import numpy as np
 import torch
 from comfy_api.latest import io
 from torch import Tensor
 
 from ..tim_model import SCHEDULES, make_times
-from ..tim_model.images import grid, to_pictures
 from .aliases import search_aliases
 from .guider import guidance_inputs
 from .host.guider import SeriesGuider, build_guider
@@ -21,53 +16,46 @@ from .host.tiled_vae import check_vae
 from .host.transition_sampler import build_sampler, sample_latent, schedule_sigmas
 from .sampler import STOCHASTICITY_TOOLTIP
 from .schedule import KIND_TOOLTIP
+from .sweeps.meter import Meter
+from .sweeps.settings import LONGEST_NAME, MOST_RUNS, MOST_STEPS, check_class, check_latent, parse_steps, row_name
+from .sweeps.sheet import join_grids, label, label_columns
+from .sweeps.stock import stock_guider, stock_sigmas
 
-MOST_STEPS = 10000
-MOST_RUNS = 16
-READABLE = 128  # pixels: smaller images are enlarged in the grid, so that their labels fit
-
-
-def parse_steps(text: str) -> list[int]:
-    """Step counts written as "1, 2, 4" (commas, semicolons or spaces).
-
-    Raises:
-        ValueError: no whole number from 1 to `MOST_STEPS`, none at all, or more than `MOST_RUNS`.
-    """
-    words = text.replace(",", " ").replace(";", " ").split()
-    for word in words:
-        if not (word.isdecimal() and 1 <= int(word) <= MOST_STEPS):
-            raise ValueError(f'steps has {word!r}: expected whole numbers from 1 to {MOST_STEPS}, such as "1, 2, 4, 8"')
-    if not 1 <= len(words) <= MOST_RUNS:
-        raise ValueError(f'steps has {len(words)} entries: expected 1 to {MOST_RUNS} numbers, such as "1, 2, 4, 8"')
-    return [int(word) for word in words]
+MOST_GRIDS = 8
+STEPS_TOOLTIP = f"Numbers of steps, each from 1 to {MOST_STEPS}, up to {MOST_RUNS} of them."
+NAME_TOOLTIP = f"Title of the grid, at most {LONGEST_NAME} characters; the name of its row in TiM Join Grids."
 
 
-def label(steps: int, seconds: float) -> str:
-    """The label of a column: "4 steps, 0.83 s"."""
-    return f"{steps} step{'s' * (steps > 1)}, {seconds:.{0 if seconds >= 10 else 2}f} s"
+def seed_and_steps() -> list:
+    """The first widgets of both sweeps."""
+    return [
+        io.Int.Input(
+            "seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=True,
+            tooltip="Seed of the noise, the same for every number of steps.",
+        ),
+        io.String.Input("steps", default="1, 2, 4, 8, 16", tooltip=STEPS_TOOLTIP),
+    ]  # fmt: skip
 
 
-class TimedSampler(comfy.samplers.Sampler):
-    """A sampler that appends the seconds of each run to `seconds`, without those of loading the model."""
-
-    def __init__(self, sampler: comfy.samplers.Sampler, seconds: list[float]):
-        self.sampler, self.seconds = sampler, seconds
-
-    def sample(self, *args, **kwargs) -> Tensor:
-        start = time.perf_counter()
-        samples = self.sampler.sample(*args, **kwargs)
-        samples.flatten()[:1].tolist()  # waits for the device
-        self.seconds.append(time.perf_counter() - start)
-        return samples
+def sweep_outputs() -> list:
+    return [
+        io.Image.Output(display_name="images", tooltip="All images: the batch of each number of steps."),
+        io.Image.Output(
+            display_name="grid",
+            tooltip="One labeled image of them: a column for each number of steps, with the network calls of an image "
+            "and the seconds of its sampling, a row for each image.",
+        ),
+    ]
 
 
-def label_columns(columns: list[Tensor], labels: list[str]) -> Tensor:
-    """IMAGEs (B,H,W,3) side by side in one (1,H',W',3), the images of each below each other under its label."""
-    factor = math.ceil(READABLE / min(columns[0].shape[1:3]))
-    enlarged = [images.repeat_interleave(factor, 1).repeat_interleave(factor, 2) for images in columns]
-    pictures = [to_pictures(images.movedim(-1, 1) * 2 - 1) for images in enlarged]
-    sheet = grid(list(zip(*pictures)), columns=labels)
-    return torch.from_numpy(np.array(sheet)).to(columns[0])[None] / 255
+def draw(meter: Meter, guider, sampler, schedules: list[Tensor], latent: dict, seed: int, vae, name: str):
+    """A run for each of the schedules: all images, and their grid with what the meter of the guider's model says."""
+    guider = SeriesGuider(guider, sum(len(sigmas) - 1 for sigmas in schedules))
+    latents = [sample_latent(guider, sampler, sigmas, latent, seed) for sigmas in schedules]
+    # decoded after all runs, so that model and VAE take turns on the device only once
+    images = [vae.decode(latent["samples"]) for latent in latents]
+    labels = [label(len(sigmas) - 1, cost) for sigmas, cost in zip(schedules, meter.costs, strict=True)]
+    return io.NodeOutput(torch.cat(images), label_columns(images, labels, name))
 
 
 class TiMStepSweep(io.ComfyNode):
@@ -85,43 +73,99 @@ class TiMStepSweep(io.ComfyNode):
                 io.Conditioning.Input("negative", tooltip="Negative prompt; unused where guidance is off."),
                 io.Vae.Input("vae", tooltip="The model's VAE; the stock pixel_space for pixel-space models."),
                 io.Latent.Input("latent_image", tooltip="Empty latent; every number of steps samples its whole batch."),
-                io.Int.Input(
-                    "seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=True,
-                    tooltip="Seed of the noise, the same for every number of steps.",
-                ),
-                io.String.Input(
-                    "steps", default="1, 2, 4, 8, 16",
-                    tooltip=f"Numbers of steps, each from 1 to {MOST_STEPS}, up to {MOST_RUNS} of them.",
-                ),
+                *seed_and_steps(),
                 io.Combo.Input("schedule", options=list(SCHEDULES), default="uniform", tooltip=f"{KIND_TOOLTIP}."),
                 *guidance_inputs(),
                 io.Float.Input(
                     "stochasticity", default=0.0, min=0.0, max=1.0, step=0.01, tooltip=STOCHASTICITY_TOOLTIP
                 ),
+                io.String.Input("name", default="TiM", optional=True, tooltip=NAME_TOOLTIP),
             ],
-            outputs=[
-                io.Image.Output(display_name="images", tooltip="All images: the batch of each number of steps."),
-                io.Image.Output(
-                    display_name="grid",
-                    tooltip="One labeled image of them: a column for each number of steps, with the seconds of its "
-                    "sampling, a row for each image.",
-                ),
-            ],
-        )  # fmt: skip
+            outputs=sweep_outputs(),
+        )
 
     @classmethod
     def execute(
         cls, model, positive, negative, vae, latent_image, seed, steps, schedule, cfg, guidance_low, guidance_high,
-        stochasticity,
+        stochasticity, name="TiM",
     ) -> io.NodeOutput:  # fmt: skip
-        counts = parse_steps(steps)
-        sigmas = [schedule_sigmas(make_times(schedule, count)) for count in counts]
-        tim = tim_model_of(model)
-        guider = SeriesGuider(build_guider(model, positive, negative, cfg, guidance_low, guidance_high), sum(counts))
-        check_vae(vae, tim)
-        seconds: list[float] = []
-        sampler = TimedSampler(build_sampler(stochasticity), seconds)
-        latents = [sample_latent(guider, sampler, s, latent_image, seed) for s in sigmas]
-        # decoded after all runs, so that model and VAE take turns on the device only once
-        images = [vae.decode(latent["samples"]) for latent in latents]
-        return io.NodeOutput(torch.cat(images), label_columns(images, list(map(label, counts, seconds))))
+        name, counts = row_name(name), parse_steps(steps)
+        schedules = [schedule_sigmas(make_times(schedule, count)) for count in counts]
+        check_vae(vae, tim_model_of(model))
+        meter = Meter(model)
+        guider = build_guider(meter.model, positive, negative, cfg, guidance_low, guidance_high)
+        return draw(meter, guider, build_sampler(stochasticity), schedules, latent_image, seed, vae, name)
+
+
+class TiMModelStepSweep(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TiMModelStepSweep",
+            display_name="TiM Model Step Sweep",
+            category="TiM",
+            **search_aliases("transition model", "compare models", "compare steps", "sd3.5", "flux", "xy plot"),
+            description="Any model at several numbers of steps, drawn as by KSampler: all images, and a labeled grid.",
+            inputs=[
+                io.Model.Input("model", tooltip="Any model: SD3.5, FLUX.1, TiM or another."),
+                io.Conditioning.Input("positive", tooltip="Prompt."),
+                io.Conditioning.Input("negative", tooltip="Negative prompt; unused at cfg 1."),
+                io.Vae.Input("vae", tooltip="The model's VAE."),
+                io.Latent.Input("latent_image", tooltip="Empty latent; every number of steps samples its whole batch."),
+                *seed_and_steps(),
+                io.Combo.Input(
+                    "sampler_name", options=comfy.samplers.KSampler.SAMPLERS, default="euler",
+                    tooltip="Stock sampler; euler makes TiM's transitions. Unused where a sampler is connected.",
+                ),
+                io.Combo.Input(
+                    "scheduler", options=comfy.samplers.KSampler.SCHEDULERS, default="simple",
+                    tooltip="Stock scheduler: how the steps are spread.",
+                ),
+                io.Float.Input(
+                    "cfg", default=1.0, min=0.0, max=100.0, step=0.1, round=0.01,
+                    tooltip="Guidance scale; 1 turns it off and halves the network calls, right for distilled models.",
+                ),
+                io.String.Input("name", default="Model", tooltip=NAME_TOOLTIP),
+                io.Sampler.Input("sampler", optional=True, tooltip="In place of sampler_name."),
+            ],
+            outputs=sweep_outputs(),
+        )  # fmt: skip
+
+    @classmethod
+    def execute(
+        cls, model, positive, negative, vae, latent_image, seed, steps, sampler_name, scheduler, cfg, name, sampler=None
+    ) -> io.NodeOutput:
+        name, counts = row_name(name), parse_steps(steps)
+        check_class(model, positive=positive, negative=negative)
+        check_latent(model, latent_image)
+        check_vae(vae, model.model)
+        spread_for = "euler" if sampler is not None else sampler_name  # some samplers have KSampler drop a sigma
+        schedules = [stock_sigmas(model, spread_for, scheduler, count) for count in counts]
+        meter = Meter(model)
+        guider = stock_guider(meter.model, positive, negative, cfg)
+        sampler = sampler or comfy.samplers.sampler_object(sampler_name)
+        return draw(meter, guider, sampler, schedules, latent_image, seed, vae, name)
+
+
+class TiMJoinGrids(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TiMJoinGrids",
+            display_name="TiM Join Grids",
+            category="TiM",
+            **search_aliases("transition model", "compare models", "stack images", "xy plot"),
+            description="The grids of several sweeps below each other, as one image.",
+            inputs=[
+                io.Image.Input(
+                    f"grid_{k}", optional=k > 2,
+                    tooltip="Output grid of a sweep. White fills what is narrower than the widest grid.",
+                )
+                for k in range(1, MOST_GRIDS + 1)
+            ],
+            outputs=[io.Image.Output(display_name="grid", tooltip="One image; the grids from the first down.")],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, grid_1, grid_2, **others) -> io.NodeOutput:
+        return io.NodeOutput(join_grids({"grid_1": grid_1, "grid_2": grid_2, **others}))

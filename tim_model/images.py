@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 
@@ -40,25 +41,48 @@ def save_png(picture: Image.Image, path: str | os.PathLike, settings: Mapping[st
         picture.save(temporary, format="PNG", pnginfo=info)
 
 
-def grid(rows: Sequence[Sequence[Image.Image]], labels: Sequence[str] = (), columns: Sequence[str] = ()) -> Image.Image:
+def grid(
+    rows: Sequence[Sequence[Image.Image]], labels: Sequence[str] = (), columns: Sequence[str] = (), title: str = ""
+) -> Image.Image:
     """One image from rows of images of equal size, with `labels` above the rows and `columns` above the columns.
 
+    Labels of columns may have several lines. The title stands above them all, and widens what is narrower.
     Labels and gaps grow with images of more than 128 pixels.
     """
     width, height = rows[0][0].size
     scale = max(1, min(width, height) // 128)
     gap, line = scale * GAP, scale * LABEL_HEIGHT
-    top, above = (line if texts else 0 for texts in (columns, labels))
+    font = ImageFont.load_default(scale * FONT_SIZE)
+    head = line if title else 0
+    top = head + line * max((text.count("\n") + 1 for text in columns), default=0)
+    above = line if labels else 0
     x = [i * (width + gap) for i in range(max(map(len, rows)))]
     y = [top + above + j * (above + height + gap) for j in range(len(rows))]
-    sheet = Image.new("RGB", (x[-1] + width, y[-1] + height), "white")
+    sheet = Image.new("RGB", (max(x[-1] + width, title_width(title, font, scale)), y[-1] + height), "white")
     draw = ImageDraw.Draw(sheet)
-    font = ImageFont.load_default(scale * FONT_SIZE)
+    draw.text((scale, scale), title, "black", font)
     for left, text in zip(x, columns or [""] * len(x), strict=True):
-        draw.text((left + scale, scale), text, "black", font)
+        for k, part in enumerate(text.split("\n")):
+            draw.text((left + scale, head + k * line + scale), part, "black", font)
     for lower, text in zip(y, labels or [""] * len(y), strict=True):
         draw.text((scale, lower - above + scale), text, "black", font)
     for row, lower in zip(rows, y):
         for picture, left in zip(row, x):
             sheet.paste(picture, (left, lower))
     return sheet
+
+
+def title_width(title: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, margin: int) -> int:
+    """Pixels of a line of text and of its margins."""
+    return math.ceil(font.getlength(title)) + 2 * margin if title else 0
+
+
+def stack(sheets: Sequence[Image.Image]) -> Image.Image:
+    """Images below each other, `GAP` pixels apart, from the left edge; white where one is narrower than the widest."""
+    width = max(sheet.width for sheet in sheets)
+    joined = Image.new("RGB", (width, sum(sheet.height + GAP for sheet in sheets) - GAP), "white")
+    top = 0
+    for sheet in sheets:
+        joined.paste(sheet, (0, top))
+        top += sheet.height + GAP
+    return joined

@@ -39,7 +39,7 @@ def build_guider(model, positive, negative, cfg: float, low: float, high: float)
 class SeriesGuider:
     """A guider for several runs in a row, which reports their progress as that of one run of all `steps`."""
 
-    def __init__(self, guider: IntervalGuider, steps: int):
+    def __init__(self, guider: comfy.samplers.CFGGuider, steps: int):
         self.guider, self.steps, self.done = guider, steps, 0
         self.model_patcher = guider.model_patcher  # all that the stock node wants beside `sample`
 

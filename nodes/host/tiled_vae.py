@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import copy
 
+import comfy.model_base
 import comfy.model_management
 import torch
 from torch import Tensor
 
 from ...tim_model.vae.tiled_vae import OVERLAP, in_vae_tiles
 from ...tim_model.vae.tiles import Progress
-from .model import TiMModel
 from .vae import check_picture
 
 
-def check_vae(vae, tim: TiMModel) -> None:
+def check_vae(vae, model: comfy.model_base.BaseModel) -> None:
     """ValueError, before any time is spent on sampling, for a VAE that cannot decode the model's latents."""
-    channels = tim.params.in_channels
+    channels = model.latent_format.latent_channels
     if vae.latent_channels != channels:
         raise ValueError(
-            f"vae decodes {vae.latent_channels} channels, this TiM model draws {channels}: connect the VAE it was "
+            f"vae decodes {vae.latent_channels} channels, this model draws {channels}: connect the VAE that it was "
             "trained with"
         )
 

@@ -8,6 +8,7 @@ from functools import partial
 import pytest
 import torch
 
+from tests.host.flow_graphs import other_families
 from tests.host.graphs import (
     MODEL_FILE,
     SEED,
@@ -58,15 +59,7 @@ def net():
 
 @pytest.fixture(scope="module")
 def others(host) -> dict[str, Graph]:
-    """SD3 by its file and FLUX.1 by its config, as "model", with conditioning and an empty latent."""
-    host.run({"write": node("TestWriteSmallSD3")})
-    conditions = {
-        "positive": node("TestTextLikeConditioning", seed=1),
-        "negative": node("TestTextLikeConditioning", seed=2),
-        "latent": node("EmptySD3LatentImage", width=64, height=64, batch_size=2),
-    }
-    sd3 = node("UNETLoader", unet_name="small-sd3.safetensors", weight_dtype="default")
-    return {"sd3": {"model": sd3, **conditions}, "flux": {"model": node("TestSmallFlux"), **conditions}}
+    return other_families(host)
 
 
 def velocity_of(net, cfg: float):

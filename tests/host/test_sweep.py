@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from PIL import ImageFont
+from PIL import Image, ImageDraw, ImageFont
 
 from devtools.client import PromptFailed
 from devtools.random_stack import VAE_FILE
@@ -81,20 +82,49 @@ def test_grid_has_a_labeled_column_for_each_number_of_steps(host):
     singles = [to_array(image) for image in host.images(host.run({**made, **save(0)}))]
     (image,) = host.images(host.run({**made, **save(1)}))
     sheet = to_array(image)
-    assert sheet.shape == (LABEL_HEIGHT + 2 * CELL + GAP, 3 * CELL + 2 * GAP, 3)
+    top = 3 * LABEL_HEIGHT  # the title, and two lines above each column
+    assert sheet.shape == (top + 2 * CELL + GAP, 3 * CELL + 2 * GAP, 3)
     for k, single in enumerate(singles):
         column, row = divmod(k, 2)
-        x, y = column * (CELL + GAP), LABEL_HEIGHT + row * (CELL + GAP)
+        x, y = column * (CELL + GAP), top + row * (CELL + GAP)
         shown = sheet[y : y + CELL, x : x + CELL]
         assert abs(shown[::4, ::4] - single).max() <= 1  # the host rounds down, the grid to the nearest
         assert (shown == shown[::4, ::4].repeat(4, axis=0).repeat(4, axis=1)).all()
-    labels = [sheet[:LABEL_HEIGHT, x : x + CELL] for x in range(0, sheet.shape[1], CELL + GAP)]
-    assert all(label.min() < 100 for label in labels), "a label is missing"
-    assert not (labels[0] == labels[1]).all()
+    assert_written(sheet, "TiM", whole=True)
+    for k, (steps, calls) in enumerate({"1 step": "1 call,", "2 steps": "3 calls,", "5 steps": "9 calls,"}.items()):
+        assert_written(sheet, steps, 1, k, whole=True)
+        width = assert_written(sheet, calls, 2, k)
+        seconds = dark(sheet[2 * LABEL_HEIGHT : top, k * (CELL + GAP) :][:, :CELL])
+        assert width < seconds.max() < CELL - 2, "seconds stand behind the calls"
+
+
+def dark(line: np.ndarray) -> np.ndarray:
+    """Columns of a line that have dark pixels."""
+    return (line.min(axis=(0, 2)) < 100).nonzero()[0]
+
+
+def assert_written(sheet: np.ndarray, text: str, line: int = 0, column: int = 0, whole: bool = False) -> int:
+    """The line of a column of cells begins with the text, and is white after it if that is the whole; its width."""
     font = ImageFont.load_default(FONT_SIZE)
-    for label, steps in zip(labels, ("1 step,", "2 steps,", "5 steps,")):
-        written = (label.min(axis=(0, 2)) < 100).nonzero()[0]
-        assert font.getlength(steps) < written.max() < CELL - 2, "seconds stand behind the number of steps"
+    width = math.ceil(font.getlength(text)) + 1
+    expected = Image.new("RGB", (width, LABEL_HEIGHT), "white")
+    ImageDraw.Draw(expected).text((1, 1), text, "black", font)
+    found = sheet[line * LABEL_HEIGHT : (line + 1) * LABEL_HEIGHT, column * (CELL + GAP) :]
+    assert (found[:, :width] == to_array(expected)).all(), f"not written: {text}"
+    assert not whole or (found[:, width:CELL] == 255).all()
+    return width
+
+
+@pytest.mark.parametrize("settings,calls", [({"cfg": 1.0}, "5 calls,"), ({"guidance_high": 2.0}, "10 calls,")])
+def test_calls_are_those_of_one_image(host, settings, calls):
+    """Two in a guided step, whatever the batch."""
+    (image,) = host.images(host.run({**graph(batch=2, steps="5", seed=36, **settings), **save(1)}))
+    assert_written(to_array(image), calls, 2)
+
+
+def test_name_is_the_title(host):
+    (image,) = host.images(host.run({**graph(steps="1", seed=35, name="  by equal steps "), **save(1)}))
+    assert_written(to_array(image), "by equal steps", whole=True)
 
 
 def test_one_progress_for_all_runs_and_a_preview_of_each_step(host):
@@ -116,11 +146,11 @@ def test_interruption(host):
     assert len(host.images(host.run({**graph(seed=34), **save(0)}))) == 3
 
 
-def refuses(host: Host, graph: Graph, *words: str) -> None:
+def refuses(host: Host, graph: Graph, *words: str, by: str = "TiMStepSweep", output: tuple = ("sweep", 0)) -> None:
     """The sweep fails with a ValueError of its own making, in one line that has all the words."""
     with pytest.raises(PromptFailed) as caught:
-        host.run({**graph, **save(0)})
-    assert caught.value.node_type == "TiMStepSweep"
+        host.run({**graph, "saved": node("SaveImage", images=list(output), filename_prefix="sweep")})
+    assert caught.value.node_type == by
     assert caught.value.details["exception_type"].rpartition(".")[2] == "ValueError"
     message = caught.value.exception_message
     assert "\n" not in message and [word for word in words if word not in message] == []
@@ -141,6 +171,14 @@ BAD_STEPS = {
 @pytest.mark.parametrize("steps", BAD_STEPS)
 def test_bad_list_of_steps(host, steps):
     refuses(host, graph(steps=steps), "steps has", *BAD_STEPS[steps])
+
+
+BAD_NAMES = {"": ["name is empty"], " \t": ["name is empty"], "W" * 81: ["too long", "80"], "two\nlines": ["one line"]}
+
+
+@pytest.mark.parametrize("name", BAD_NAMES)
+def test_bad_name(host, name):
+    refuses(host, graph(name=name), *BAD_NAMES[name])
 
 
 def test_ends_of_the_list(host):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tim_model.images import GAP, LABEL_HEIGHT, grid, save_png, to_pictures
+from tim_model.images import GAP, LABEL_HEIGHT, grid, save_png, stack, to_pictures
 
 
 def test_values_become_bytes():
@@ -73,3 +73,37 @@ def test_grid_wants_a_label_for_each():
     (picture,) = to_pictures(torch.zeros(1, 3, 4, 4))
     with pytest.raises(ValueError):
         grid([[picture], [picture]], ["only one"])
+
+
+def dark(sheet: Image.Image, top: int, bottom: int) -> np.ndarray:
+    """Which pixels of some lines belong to text."""
+    return (np.asarray(sheet)[top:bottom] < 100).all(axis=-1)
+
+
+def test_title_and_columns_of_two_lines():
+    """The title's line, two lines above the columns, then the rows."""
+    red = Image.new("RGB", (60, 30), "red")
+    sheet = grid([[red, red]], columns=["I\nMM", "M\nI"], title="WWW")
+    assert sheet.size == (2 * 60 + GAP, 3 * LABEL_HEIGHT + 30)
+    assert sheet.getpixel((0, 3 * LABEL_HEIGHT)) == (255, 0, 0)
+    lines = [dark(sheet, k * LABEL_HEIGHT, (k + 1) * LABEL_HEIGHT) for k in range(3)]
+    assert lines[0].any() and not lines[0][:, 60 + GAP :].any()
+    first, second = ([line[:, :60].sum(), line[:, 60 + GAP :].sum()] for line in lines[1:])
+    assert 0 < first[0] < first[1] and 0 < second[1] < second[0]
+
+
+def test_a_long_title_is_not_cut():
+    red = Image.new("RGB", (20, 10), "red")
+    short, long = (grid([[red]], title=text) for text in ("W" * 10, "W" * 40))
+    assert 20 < short.width < long.width
+    assert long.getpixel((20, LABEL_HEIGHT)) == (255, 255, 255) and not dark(long, 0, LABEL_HEIGHT)[:, -1].any()
+
+
+def test_stack():
+    """Below each other from the left edge, white beside the narrower one."""
+    red, blue = Image.new("RGB", (20, 10), "red"), Image.new("RGB", (8, 6), "blue")
+    joined = stack([red, blue])
+    assert joined.size == (20, 10 + GAP + 6)
+    assert joined.getpixel((19, 9)) == (255, 0, 0) and joined.getpixel((0, 9 + GAP)) == (255, 255, 255)
+    assert joined.getpixel((7, 10 + GAP)) == (0, 0, 255) and joined.getpixel((8, 10 + GAP)) == (255, 255, 255)
+    assert np.array_equal(np.asarray(stack([blue])), np.asarray(blue))

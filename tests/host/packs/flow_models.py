@@ -7,12 +7,14 @@ from pathlib import Path
 import comfy.model_management
 import comfy.model_patcher
 import comfy.ops
+import comfy.sample
 import comfy.supported_models
 import folder_paths
 import torch
 from comfy.ldm.flux.model import FluxParams
 from comfy.ldm.modules.diffusionmodules.mmdit import MMDiT
 from comfy.patcher_extension import WrappersMP
+from comfy.taesd.taesd import TAESD
 from safetensors.torch import save_file
 
 SD3_FILE = "small-sd3.safetensors"
@@ -29,8 +31,14 @@ def fill(state_dict: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     }  # fmt: skip
 
 
+def fill_vae(state_dict: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The same for the VAE, but for its own scale and shift of latents."""
+    own = {"vae_scale": torch.tensor(1.0), "vae_shift": torch.tensor(0.0)}
+    return fill({name: value for name, value in state_dict.items() if name not in own}) | own
+
+
 class WriteSmallSD3:
-    """A checkpoint in SD3's layout, two blocks deep, for the stock loaders."""
+    """A network in SD3's layout, two blocks deep, for the stock loaders: alone, and in a checkpoint with a VAE."""
 
     INPUT_TYPES = classmethod(lambda cls: {"required": {}})
     RETURN_TYPES = ()
@@ -44,9 +52,13 @@ class WriteSmallSD3:
             context_embedder_config={"target": "torch.nn.Linear", "params": {"in_features": 4096, "out_features": 128}},
             operations=comfy.ops.disable_weight_init, dtype=torch.float32,
         )  # fmt: skip
-        folder = Path(folder_paths.get_folder_paths("diffusion_models")[0])
-        folder.mkdir(parents=True, exist_ok=True)
-        save_file(fill(network.state_dict()), folder / SD3_FILE)
+        weights, vae = fill(network.state_dict()), fill_vae(TAESD(latent_channels=16).state_dict())
+        checkpoint = {f"model.diffusion_model.{name}": value for name, value in weights.items()}
+        checkpoint |= {f"first_stage_model.{name}": value for name, value in vae.items()}
+        for kind, content in {"diffusion_models": weights, "checkpoints": checkpoint}.items():
+            folder = Path(folder_paths.get_folder_paths(kind)[0])
+            folder.mkdir(parents=True, exist_ok=True)
+            save_file(content, folder / SD3_FILE)
         return {"ui": {"text": [SD3_FILE]}}
 
 
@@ -118,6 +130,56 @@ class Calls:
         return ({"samples": torch.full((1, 4, 1, 1), float(CALLS[name]))},)
 
 
+class DescribeModel:
+    """What the loader took a model for: its class, and its configuration."""
+
+    INPUT_TYPES = classmethod(lambda cls: {"required": {"model": ("MODEL",)}})
+    RETURN_TYPES = ()
+    OUTPUT_NODE = True
+    FUNCTION = "execute"
+    CATEGORY = "test"
+
+    def execute(self, model):
+        return {"ui": {"text": [type(model.model).__name__, type(model.model.model_config).__name__]}}
+
+
+class ShowSigmas:
+    """Sigmas as numbers."""
+
+    INPUT_TYPES = classmethod(lambda cls: {"required": {"sigmas": ("SIGMAS",)}})
+    RETURN_TYPES = ()
+    OUTPUT_NODE = True
+    FUNCTION = "execute"
+    CATEGORY = "test"
+
+    def execute(self, sigmas):
+        return {"ui": {"numbers": sigmas.tolist()}}
+
+
+class OneStep:
+    """x - F of the bare network, from the noise of a seed, as a latent."""
+
+    INPUT_TYPES = classmethod(
+        lambda cls: {"required": {"model": ("MODEL",), "positive": ("CONDITIONING",), "latent": ("LATENT",),
+                                  "seed": ("INT", {"default": 0})}}
+    )  # fmt: skip
+    RETURN_TYPES = ("LATENT",)
+    FUNCTION = "execute"
+    CATEGORY = "test"
+
+    def execute(self, model, positive, latent, seed):
+        comfy.model_management.load_models_gpu([model])
+        x = comfy.sample.prepare_noise(latent["samples"], seed)
+        ((context, options),) = positive
+        time = model.get_model_object("model_sampling").timestep(torch.ones(len(x)))
+        many = (len(x), *[-1] * (context.ndim - 1))
+        y = options["pooled_output"].expand(len(x), -1)
+        with torch.no_grad():
+            F = model.model.diffusion_model(x, time, context=context.expand(many), y=y)
+        return ({"samples": model.model.process_latent_out(x - F)},)
+
+
 NODE_CLASS_MAPPINGS = {
-    f"Test{node.__name__}": node for node in (WriteSmallSD3, SmallFlux, TextLikeConditioning, CountCalls, Calls)
+    f"Test{node.__name__}": node
+    for node in (WriteSmallSD3, SmallFlux, TextLikeConditioning, CountCalls, Calls, DescribeModel, ShowSigmas, OneStep)
 }

@@ -168,4 +168,4 @@ class TiMJoinGrids(io.ComfyNode):
 
     @classmethod
     def execute(cls, grid_1, grid_2, **others) -> io.NodeOutput:
-        return io.NodeOutput(join_grids({"grid_1": grid_1, "grid_2": grid_2, **others}))
+        return io.NodeOutput(join_grids({"grid_1": grid_1, "grid_2": grid_2, **dict(sorted(others.items()))}))

@@ -31,7 +31,7 @@ def row_name(text: str) -> str:
     if not name:
         raise ValueError('name is empty: expected what the row is to be called in the grid, such as "SD3.5 Turbo"')
     if len(name) > LONGEST_NAME or len(name.splitlines()) > 1:
-        raise ValueError(f"name {name[:20]!r}… is too long: expected one line of at most {LONGEST_NAME} characters")
+        raise ValueError(f"name {name[:20]!r}…: expected one line of at most {LONGEST_NAME} characters")
     return name
 
 

@@ -21,7 +21,5 @@ def stock_sigmas(model, sampler_name: str, scheduler: str, steps: int) -> Tensor
     """KSampler's sigmas for a MODEL; a warning where the scheduler makes another number of steps."""
     sigmas = comfy.samplers.KSampler(model, steps, torch.device("cpu"), sampler_name, scheduler).sigmas
     if len(sigmas) - 1 != steps:
-        warn(
-            f"scheduler {scheduler} makes {len(sigmas) - 1} steps where {steps} were asked for: that is what was drawn"
-        )
+        warn(f"scheduler {scheduler} makes {len(sigmas) - 1} steps where {steps} were asked for: these are drawn")
     return sigmas

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from typing import ClassVar
 
 import comfy.conds
@@ -23,12 +25,13 @@ from ...tim_model.network.latent_space import LatentSpace
 from ...tim_model.network.memory import network_bytes
 from ..latents.latent_format import TiMLatentFormat
 from ..run.conditions import NO_PADDING, prepare_conditions
-from ..run.keys import LABEL, TARGET, TIME
+from ..run.keys import LABEL, TARGET, TEXT, TIME
 from ..run.sampling_run import prepare_run
 from ..run.transitions import target_time
 from .lora import LoraNames, reading_loras
 from .network import HostTiM
 from .patches import warn_of_unused_patches
+from .texts import RunCond, RunTexts
 
 
 class TiMConfig(comfy.supported_models_base.BASE):
@@ -58,6 +61,16 @@ class TiMModel(LoraNames):
         self.params: TiMParams = config.unet_config["params"]
         self.class_names = class_names
         self.pad_text = NO_PADDING
+        self.texts: RunTexts | None = None  # while a run lasts
+
+    @contextlib.contextmanager
+    def reading_texts_once(self) -> Iterator[None]:
+        """Inside, for one run, the network reads each text at the first step alone."""
+        outer, self.texts = self.texts, RunTexts()
+        try:
+            yield
+        finally:
+            self.texts = outer
 
     @property
     def space(self) -> LatentSpace:
@@ -78,7 +91,12 @@ class TiMModel(LoraNames):
     def _apply_model(self, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options=None, **kwargs):
         options = transformer_options or {}
         warn_of_unused_patches(options, self.params.depth)
-        options = {**options, TIME: t.float(), TARGET: target_time(t, options)}
+        told = one_time(t, options)
+        options = {**options, TIME: told.float(), TARGET: target_time(told, options)}
+        if self.texts is not None and c_crossattn is not None:
+            text = self.texts.read(self, c_crossattn, x.device, self.manual_cast_dtype or self.get_dtype())
+            if text is not None:
+                options[TEXT], c_crossattn = text, text.context
         padded = pad_to_patches(x, self.params.patch_size)
         output = super()._apply_model(padded, t, c_concat, c_crossattn, control, options, **kwargs)
         return output[..., : x.shape[-2], : x.shape[-1]]
@@ -100,7 +118,7 @@ class TiMModel(LoraNames):
                 f"conditioning has {features.shape[-1]} features, this TiM model expects {p.context_dim}: "
                 "connect the text encoder that it was trained with"
             )
-        return {"c_crossattn": comfy.conds.CONDRegular(self.pad_text(kwargs))}
+        return {"c_crossattn": RunCond(self.pad_text(kwargs))}
 
     def check_latent(self, latent: Tensor) -> None:
         """ValueError for latents that this network cannot take."""
@@ -121,6 +139,17 @@ class TiMModel(LoraNames):
         """Bytes of activations for latents of that shape."""
         dtype = self.manual_cast_dtype or self.get_dtype()
         return network_bytes(self.params, input_shape[0], *input_shape[-2:], dtype)
+
+
+def one_time(t: Tensor, transformer_options: dict) -> Tensor:
+    """The times t (B,) of a call, or (1,) where it is for the conditions of one image at one time.
+
+    Networks are faster with one time for all samples. Only on a CPU does it cost nothing to see that there is one; and
+    nodes that replace blocks expect a row for every sample.
+    """
+    chunks, replaced = transformer_options.get("cond_or_uncond", ()), transformer_options.get("patches_replace", {})
+    is_one = len(t) == len(chunks) and t.device.type == "cpu" and not replaced.get("dit") and bool((t == t[0]).all())
+    return t[:1] if is_one else t
 
 
 def pad_to_patches(x: Tensor, patch: int) -> Tensor:

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from ...tim_model import TiM, TiMParams
 from ...tim_model.network.attention import Attention
-from ...tim_model.network.layers import Block
+from ...tim_model.network.layers import Block, KeysValues
 from ...tim_model.network.rope import UNSCALED, RopeScaling
-from ..run.keys import TARGET, TIME
+from ...tim_model.network.tim import EncodedText
+from ..run.keys import TARGET, TEXT, TIME
 
 BLOCK = "double_block"  # what nodes call the blocks of networks that have one kind of them
 
@@ -64,24 +65,37 @@ class HostTiM(TiM):
         """F of x; `timesteps` is not used, since hosts rescale it: t and r come in float32 beside it."""
         t, r = transformer_options[TIME], transformer_options[TARGET]
         attention = partial(host_attention, transformer_options=transformer_options)
-        blocks = [host_block(i, block, transformer_options) for i, block in enumerate(self.blocks)]
+        text = transformer_options.get(TEXT)
+        if text is not None and text.context is context:  # no wrapper has changed it
+            context = text.encoded
+        tokens = context.tokens if isinstance(context, EncodedText) else None
+        blocks = [host_block(i, block, transformer_options, tokens) for i, block in enumerate(self.blocks)]
         transformer_options |= {"block_type": "double", "total_blocks": len(blocks)}
-        return self.predict(x, t, r, context if labels is None else labels, attention, blocks, self.rope_scaling)[0]
+        F, _ = self.predict(x, t, r, context if labels is None else labels, attention, blocks, self.rope_scaling)
+        return F.contiguous()
 
 
-def host_block(index: int, block: Block, transformer_options: dict) -> Callable[..., Tensor]:
-    """The block, or what a node put in its place, with the same arguments; attention patches find their block."""
+def host_block(index: int, block: Block, transformer_options: dict, tokens: Tensor | None) -> Callable[..., Tensor]:
+    """The block, or what a node put in its place, with the same arguments; attention patches find their block.
+
+    Args:
+        tokens: of the text, where blocks get their keys and values; nodes get the tokens.
+    """
     replace = transformer_options.get("patches_replace", {}).get("dit", {}).get((BLOCK, index))
 
-    def run(x: Tensor, c: Tensor, delta: Tensor, context: Tensor | None, rope: Tensor, attention: Attention) -> Tensor:
+    def run(
+        x: Tensor, c: Tensor, delta: Tensor, context: Tensor | KeysValues | None, rope: Tensor, attention: Attention
+    ) -> Tensor:
         transformer_options["block_index"] = index
         if replace is None:
             return block(x, c, delta, context, rope, attention)
+        given = context if tokens is None else tokens
 
         def original(args: dict) -> dict:
-            return {"img": block(args["img"], args["vec"], delta, args["txt"], args["pe"], attention)}
+            read = context if args["txt"] is given else args["txt"]
+            return {"img": block(args["img"], args["vec"], delta, read, args["pe"], attention)}
 
-        args = {"img": x, "txt": context, "vec": c, "pe": rope, "transformer_options": transformer_options}
+        args = {"img": x, "txt": given, "vec": c, "pe": rope, "transformer_options": transformer_options}
         return replace(args, {"original_block": original})["img"]
 
     return run

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 TIME = "tim_t"
 TARGET = "tim_r"
+TEXT = "tim_text"
 MASKED = "tim_masked"
 TRANSITIONS = "tim_transitions"
 FOREIGN = "tim_foreign"

@@ -49,4 +49,5 @@ def prepare_run(
         warn_of_single_step(sigmas)
     sampler = prepare_sampler(sampler, guider.model_options)
     sigmas = sigmas.clone()  # uni_pc writes into them, and other samplers may share them
-    return check_finite(executor(noise, latent, sampler, sigmas, denoise_mask, *rest, **named))
+    with tim.reading_texts_once():
+        return check_finite(executor(noise, latent, sampler, sigmas, denoise_mask, *rest, **named))

@@ -31,7 +31,7 @@ from tests.host.graphs import (
 from tests.host.test_errors import failure
 from tim_model import SCHEDULES, load_checkpoint, make_times
 from tim_model.sampling.noise import draw_noise, image_noise_stream, noise_stream
-from tim_model.sampling.sampler import guided
+from tim_model.sampling.sampler import guided_field
 
 SHAPE = (1, 3, 32, 32)
 TIMES = [1.0, 0.7, 0.4, 0.15, 0.0]
@@ -230,7 +230,9 @@ def test_unguided_steps_make_no_null_pass(host):
 def guided_velocity(net, x: Tensor, t: float) -> Tensor:
     """F at r = t with the guidance of `ksampler`."""
     y = labels(x)
-    return guided(net, x, x.new_full((len(x),), t), x.new_full((len(x),), t), y, torch.full_like(y, 10), 2.5)
+    return guided_field(net, y, torch.full_like(y, 10), 2.5)(
+        x, x.new_full((len(x),), t), x.new_full((len(x),), t), True
+    )
 
 
 def heun(net, x: Tensor, times: list[float]) -> Tensor:

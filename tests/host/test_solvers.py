@@ -25,7 +25,7 @@ from tests.host.graphs import (
 from tests.host.test_errors import failure
 from tim_model import load_checkpoint, make_times
 from tim_model.sampling.noise import draw_noise, image_noise_stream
-from tim_model.sampling.sampler import guided
+from tim_model.sampling.sampler import guided_field
 from tim_model.sampling.solvers.epd import epd, fingerprint, midpoint_table, write_table
 from tim_model.sampling.solvers.multistep import a_flops, ab2
 from tim_model.sampling.solvers.sada import Skipping, sada
@@ -68,7 +68,7 @@ def velocity_of(net, cfg: float):
     def velocity(x, t):
         times, y = x.new_full((len(x),), t), labels(x)
         with torch.no_grad():
-            return guided(net, x, times, times, y, torch.full_like(y, 10), cfg)
+            return guided_field(net, y, torch.full_like(y, 10), cfg)(x, times, times, True)
 
     return velocity
 

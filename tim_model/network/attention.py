@@ -15,8 +15,8 @@ SHORT = 512  # tokens; longer ones gain little by elementary operations, and nee
 
 def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Unmasked softmax attention by PyTorch's fused kernels; shapes as in `Attention`."""
-    short = max(q.shape[-2], k.shape[-2]) <= SHORT
-    if short and q.requires_grad and q.device.type == "cpu" and q.dtype == torch.bfloat16:
+    slow = q.requires_grad and q.device.type == "cpu" and q.dtype == torch.bfloat16
+    if slow and max(q.shape[-2], k.shape[-2]) <= SHORT:
         return plain_attention(q, k, v)  # the fused kernel's gradient takes 2 to 7 times as long there
     return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
 

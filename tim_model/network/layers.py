@@ -7,7 +7,6 @@ from types import ModuleType
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor, nn
 
 from .attention import Attention
@@ -17,9 +16,20 @@ TIME_FEATURES = 256
 NORM_EPS = 1e-6  # the LayerNorms without weights; those with weights use PyTorch's default 1e-5
 
 
-def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """adaLN: normalize x (B,N,D) over its features, then scale and shift by (B,1,D)."""
-    return torch.addcmul(shift, layer_norm(x), 1 + scale)
+KeysValues = tuple[Tensor, Tensor]  # (B, heads, L, head_dim), of text tokens in one block
+
+
+def modulate(x: Tensor, shift: Tensor, gain: Tensor) -> Tensor:
+    """adaLN: normalize x (B,N,D) over its features, times `gain` plus `shift`, each (B,1,D) or (1,1,D)."""
+    if len(gain) == 1 and gain.dtype == x.dtype:  # one row for all samples: the kernel's own weight and bias
+        return F.layer_norm(x, x.shape[-1:], gain.flatten(), shift.flatten(), NORM_EPS)
+    return torch.addcmul(shift, layer_norm(x), gain)
+
+
+def modulations(rows: Tensor, branches: int) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """(shift, gain, gate), each (B,1,D), of every branch, from the (shift, scale, gate) of all branches (B,1,3*D*n)."""
+    shift, scale, gate = rows.unflatten(-1, (branches, 3, -1)).unbind(-2)
+    return list(zip(shift.unbind(-2), (1 + scale).unbind(-2), gate.unbind(-2), strict=True))
 
 
 def layer_norm(x: Tensor) -> Tensor:
@@ -28,15 +38,15 @@ def layer_norm(x: Tensor) -> Tensor:
 
 
 def sinusoid(t: Tensor) -> Tensor:
-    """[cos | sin] features of times t (B,) -> (B, 256), float32; t enters as it is, not multiplied by 1000."""
+    """[cos | sin] features of times t (...) -> (..., 256), float32; t enters as it is, not multiplied by 1000."""
     half = TIME_FEATURES // 2
     frequencies = torch.exp(-math.log(10000) / half * torch.arange(half, device=t.device, dtype=torch.float32))
-    angles = t.float()[:, None] * frequencies
+    angles = t.float()[..., None] * frequencies
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
 
 class TimeEmbedder(nn.Module):
-    """Times (B,) -> embeddings (B, 1, D): sinusoid, Linear, SiLU, Linear."""
+    """The `sinusoid` of times (B, 1, 256) -> embeddings (B, 1, D): Linear, SiLU, Linear."""
 
     def __init__(self, hidden_size: int, operations: ModuleType, **factory):
         super().__init__()
@@ -46,8 +56,8 @@ class TimeEmbedder(nn.Module):
             operations.Linear(hidden_size, hidden_size, **factory),
         )
 
-    def forward(self, t: Tensor, dtype: torch.dtype) -> Tensor:
-        return self.mlp(sinusoid(t).to(dtype))[:, None]
+    def forward(self, features: Tensor) -> Tensor:
+        return self.mlp(features)
 
 
 class SwiGLU(nn.Module):
@@ -71,7 +81,7 @@ class PatchEmbedder(nn.Module):
         self.proj = operations.Conv2d(in_channels, hidden_size, patch_size, stride=patch_size, **factory)
 
     def forward(self, x: Tensor) -> Tensor:
-        return rearrange(self.proj(x), "b d h w -> b (h w) d")
+        return self.proj(x.contiguous(memory_format=torch.channels_last)).flatten(2).mT.contiguous()
 
 
 class TextEmbedder(nn.Module):
@@ -111,8 +121,9 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor, delta: Tensor, rope: Tensor, attention: Attention) -> Tensor:
         qkv = self.qkv(x) + self.qkv_d(delta)
-        q, k, v = rearrange(qkv, "b n (three heads d) -> three b heads n d", three=3, heads=self.num_heads)
-        return self.proj(attention(apply_rope(self.q_norm(q), rope), apply_rope(self.k_norm(k), rope), v))
+        q, k, v = qkv.unflatten(-1, (3, self.num_heads, -1)).unbind(2)  # each (B, N, heads, head_dim)
+        q, k = apply_rope(self.q_norm(q), rope), apply_rope(self.k_norm(k), rope)
+        return self.proj(attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)))
 
 
 class CrossAttention(nn.Module):
@@ -127,10 +138,16 @@ class CrossAttention(nn.Module):
         self.k_norm = operations.LayerNorm(hidden_size // num_heads, **factory)
         self.proj = operations.Linear(hidden_size, hidden_size, **factory)
 
-    def forward(self, x: Tensor, context: Tensor, rope: Tensor, attention: Attention) -> Tensor:
-        q = rearrange(self.q(x), "b n (heads d) -> b heads n d", heads=self.num_heads)
-        k, v = rearrange(self.kv(context), "b l (two heads d) -> two b heads l d", two=2, heads=self.num_heads)
-        return self.proj(attention(apply_rope(self.q_norm(q), rope), self.k_norm(k), v))
+    def keys_values(self, context: Tensor) -> KeysValues:
+        """Keys and values of the context tokens (B,L,D), which no image, time or size changes."""
+        k, v = self.kv(context).unflatten(-1, (2, self.num_heads, -1)).unbind(2)
+        return self.k_norm(k).transpose(1, 2), v.transpose(1, 2)
+
+    def forward(self, x: Tensor, context: Tensor | KeysValues, rope: Tensor, attention: Attention) -> Tensor:
+        """`context`: tokens, or their `keys_values`."""
+        q = apply_rope(self.q_norm(self.q(x).unflatten(-1, (self.num_heads, -1))), rope)
+        k, v = self.keys_values(context) if isinstance(context, Tensor) else context
+        return self.proj(attention(q.transpose(1, 2), k, v))
 
 
 class Block(nn.Module):
@@ -144,20 +161,24 @@ class Block(nn.Module):
         self.attn = SelfAttention(hidden_size, num_heads, operations, **factory)
         self.cross_attn = CrossAttention(hidden_size, num_heads, operations, **factory) if cross else None
         self.mlp = SwiGLU(hidden_size, mlp_hidden, hidden_size, operations, **factory)
-        branches = 3 if cross else 2
-        self.adaLN_modulation = SwiGLU(hidden_size, adaln_hidden, 3 * branches * hidden_size, operations, **factory)
+        self.branches = 3 if cross else 2
+        self.adaLN_modulation = SwiGLU(
+            hidden_size, adaln_hidden, 3 * self.branches * hidden_size, operations, **factory
+        )
 
     def forward(
-        self, x: Tensor, c: Tensor, delta: Tensor, context: Tensor | None, rope: Tensor, attention: Attention
-    ) -> Tensor:
-        """x (B,N,D); c, delta (B,1,D); context (B,L,D), normalized, or None for class models."""
-        shift, scale, gate, *modulation = self.adaLN_modulation(c).chunk(9 if self.cross_attn else 6, dim=-1)
-        x = torch.addcmul(x, gate, self.attn(modulate(x, shift, scale), delta, rope, attention))
+        self, x: Tensor, c: Tensor, delta: Tensor, context: Tensor | KeysValues | None, rope: Tensor,
+        attention: Attention,
+    ) -> Tensor:  # fmt: skip
+        """x (B,N,D); c, delta (B,1,D) or (1,1,D); context: normalized tokens (B,L,D) or this block's keys and values
+        of them, or None for class models."""
+        (shift, gain, gate), *others = modulations(self.adaLN_modulation(c), self.branches)
+        x = torch.addcmul(x, gate, self.attn(modulate(x, shift, gain), delta, rope, attention))
         if self.cross_attn:
-            shift, scale, gate, *modulation = modulation
-            x = torch.addcmul(x, gate, self.cross_attn(modulate(x, shift, scale), context, rope, attention))
-        shift, scale, gate = modulation
-        return torch.addcmul(x, gate, self.mlp(modulate(x, shift, scale)))
+            (shift, gain, gate), *others = others
+            x = torch.addcmul(x, gate, self.cross_attn(modulate(x, shift, gain), context, rope, attention))
+        ((shift, gain, gate),) = others
+        return torch.addcmul(x, gate, self.mlp(modulate(x, shift, gain)))
 
 
 class FinalLayer(nn.Module):
@@ -170,4 +191,4 @@ class FinalLayer(nn.Module):
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
         shift, scale = self.adaLN_modulation(c).chunk(2, dim=-1)
-        return self.linear(modulate(x, shift, scale))
+        return self.linear(modulate(x, shift, 1 + scale))

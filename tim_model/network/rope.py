@@ -103,27 +103,63 @@ UNSCALED = RopeScaling("none", trained=1)
 
 
 def rope_table(
-    h: int, w: int, head_dim: int, device: torch.device | str | None = None, scaling: RopeScaling = UNSCALED
-) -> Tensor:
-    """Cosines and sines of every token's rotation angles, (2, h*w, head_dim) in float32.
+    h: int, w: int, head_dim: int, device: torch.device | str | None = None, scaling: RopeScaling = UNSCALED,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:  # fmt: skip
+    """What `apply_rope` multiplies the features of every token with, (2, h*w, 1, head_dim/2, 2) in `dtype`.
+
+    A pair (a, b) of features with the angle p turns to a (cos p, sin p) + b (-sin p, cos p): the two rows of the table.
 
     The first half of `head_dim` turns with the first axis, the second half with the other; each frequency
-    10000^(-2i/dim), dim = head_dim/2, serves one neighboring pair of features.
+    10000^(-2i/dim), dim = head_dim/2, serves one neighboring pair of features. Angles are float32 in every dtype.
 
     Args:
         scaling: for grids beyond the trained one; its magnitude is in the table, so that `apply_rope` scales q and k.
     """
     dim = head_dim // 2
-    frequencies = 10000.0 ** (-torch.arange(0, dim, 2, device=device, dtype=torch.float32) / dim)
+    frequencies = 10000.0 ** (torch.arange(0, -dim, -2, device=device, dtype=torch.float32) / dim)
     axes = zip(token_positions(h, w, device), (h, w), strict=True)
     angles = torch.cat([p[:, None] * scaling.frequencies(frequencies, side) for p, side in axes], dim=-1)
-    angles = angles.repeat_interleave(2, dim=-1)
-    return torch.stack([angles.cos(), angles.sin()]) * scaling.magnitude(h, w)
+    cos, sin = angles.cos(), angles.sin()
+    rows = torch.stack([cos, sin, -sin, cos], dim=-1).unflatten(-1, (2, 2)).movedim(-2, 0)[:, :, None]
+    if scaling.kind == "yarn":
+        rows = rows * scaling.magnitude(h, w)
+    return torch.empty(rows.shape, dtype=dtype, device=device).copy_(rows)  # contiguous and cast in one go
+
+
+class RopeTables:
+    """Tables of a network by size, which are kept from call to call; they do not depend on any weight.
+
+    Args:
+        most: tables that are kept, each of a few megabytes for the largest images.
+    """
+
+    def __init__(self, head_dim: int, most: int = 4):
+        self.head_dim, self.most = head_dim, most
+        self.kept: dict[tuple, Tensor] = {}
+
+    def __call__(self, h: int, w: int, device: torch.device, scaling: RopeScaling, dtype: torch.dtype) -> Tensor:
+        """`rope_table` of that size."""
+        if torch.compiler.is_compiling():  # sizes may be symbols there
+            return rope_table(h, w, self.head_dim, device, scaling, dtype)
+        key = h, w, device, scaling, dtype
+        if key not in self.kept:
+            with torch.inference_mode(False), torch.no_grad():  # else of no use for a later training step
+                table = rope_table(h, w, self.head_dim, device, scaling, dtype)
+            if type(table) is not Tensor:  # of a mode of PyTorch, such as fake tensors, which will end
+                return table
+            while len(self.kept) >= self.most:
+                del self.kept[next(iter(self.kept))]
+            self.kept[key] = table
+        return self.kept[key]
 
 
 def apply_rope(x: Tensor, table: Tensor) -> Tensor:
-    """Rotate neighboring feature pairs of x (B, heads, N, head_dim) by a `rope_table`; computed in float32."""
-    cos, sin = table
-    a, b = x.unflatten(-1, (-1, 2)).unbind(-1)
-    rotated = torch.stack([-b, a], dim=-1).flatten(-2)
-    return (x * cos + rotated * sin).to(x.dtype)
+    """Rotate neighboring feature pairs of x (B, N, heads, head_dim) by a `rope_table`, in the table's precision."""
+    pairs = x.unflatten(-1, (-1, 2))
+    if x.device.type == "cpu" and table.dtype == torch.float32 and not torch.compiler.is_compiling():
+        # as complex numbers, a tenth of the time there; MPS and compilers have no fast ones
+        rotated = torch.view_as_complex(pairs.float()) * torch.view_as_complex(table[0])
+        return torch.view_as_real(rotated).flatten(-2).to(x.dtype)
+    a, b = pairs.split(1, dim=-1)
+    return torch.addcmul(a * table[0], b, table[1]).flatten(-2).to(x.dtype)

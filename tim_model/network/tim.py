@@ -4,14 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from types import ModuleType
+from typing import NamedTuple
 
-from einops import rearrange
+import torch
 from torch import Tensor, nn
 
 from .attention import Attention, attention
-from .layers import Block, FinalLayer, LabelEmbedder, PatchEmbedder, TextEmbedder, TimeEmbedder, layer_norm
+from .layers import (
+    Block,
+    FinalLayer,
+    KeysValues,
+    LabelEmbedder,
+    PatchEmbedder,
+    TextEmbedder,
+    TimeEmbedder,
+    layer_norm,
+    sinusoid,
+)
 from .params import TiMParams
-from .rope import UNSCALED, RopeScaling, rope_table
+from .rope import UNSCALED, RopeScaling, RopeTables
+
+
+class EncodedText(NamedTuple):
+    """What a text network makes of its context alone; no state, time or size changes it."""
+
+    tokens: Tensor  # (B,L,D), normalized
+    keys_values: tuple[KeysValues, ...]  # of every block
 
 
 class TiM(nn.Module):
@@ -41,21 +59,24 @@ class TiM(nn.Module):
         if p.z_dim is not None:
             self.projector = build_projector(d, p.projector_dim, p.z_dim, operations, **factory)
         self.final_layer = FinalLayer(d, p.patch_size**2 * p.in_channels, operations, **factory)
+        self.rope_tables = RopeTables(p.head_dim)
 
     def forward(
         self,
         x: Tensor,
         t: Tensor,
         r: Tensor,
-        context: Tensor,
+        context: Tensor | EncodedText,
         return_projection: bool = False,
         attention: Attention = attention,
         rope_scaling: RopeScaling = UNSCALED,
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """The transition F of states x (B,C,H,W) at times t to times r, both (B,), r <= t.
+        """The transition F of states x (B,C,H,W) at times t to times r, r <= t, both (B,), or (1,) for all samples.
 
         Args:
-            context: text features (B,L,context_dim), or integer labels (B,) in which num_classes means "no class".
+            context: text features (B,L,context_dim), or what `encode_text` has made of them, or integer labels (B,)
+                in which num_classes means "no class". Values of labels are not looked at, since that would wait for
+                the device: `check_label_values` does it once where they come from.
             return_projection: also return the REPA features (B, N, z_dim) of the N tokens.
             attention: any function with the shapes of `tim_model.network.attention.Attention`.
             rope_scaling: how rotations adapt to images beyond the trained size.
@@ -64,44 +85,56 @@ class TiM(nn.Module):
             F like x, computed in the dtype of the weights. One step is x - (t - r) F for the transport ot_fm.
 
         Raises:
-            ValueError: shapes, labels or the kind of context do not fit this network.
+            ValueError: shapes or the kind of context do not fit this network.
         """
         self.check_inputs(x, t, r, context)
         dtype = self.x_embedder.proj.weight.dtype
-        context = context if self.params.num_classes is not None else context.to(dtype)
-        F, h = self.predict(x.to(dtype), t, r, context, attention, rope_scaling=rope_scaling)
+        inner = x.to(dtype, memory_format=torch.channels_last)  # so that tokens come out contiguous
+        F, h = self.predict(inner, t, r, context, attention, rope_scaling=rope_scaling)
+        F = F.to(x.dtype, memory_format=torch.contiguous_format)
         if not return_projection:
-            return F.to(x.dtype)
+            return F
         if self.params.z_dim is None:
             raise ValueError("return_projection=True: this network has no REPA head (z_dim is None)")
-        return F.to(x.dtype), self.projector(h)
+        return F, self.projector(h)
+
+    def encode_text(self, context: Tensor) -> EncodedText:
+        """What `forward` makes of text features (B,L,context_dim), all in their dtype, for many calls with the same."""
+        tokens = layer_norm(self.y_embedder(context))  # the same for every block
+        return EncodedText(tokens, tuple(block.cross_attn.keys_values(tokens) for block in self.blocks))
 
     def predict(
-        self, x: Tensor, t: Tensor, r: Tensor, context: Tensor, attention: Attention,
+        self, x: Tensor, t: Tensor, r: Tensor, context: Tensor | EncodedText, attention: Attention,
         blocks: Iterable[Callable[..., Tensor]] | None = None, rope_scaling: RopeScaling = UNSCALED,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        """`forward` without checks or casts: all in the dtype of x. Returns F and the tokens for the REPA head.
+        """`forward` without checks or casts of x: all in its dtype. Returns F and the tokens for the REPA head.
 
         `blocks` run in place of the network's own, each with the arguments of `Block.forward`.
         """
         h, w = (size // self.params.patch_size for size in x.shape[-2:])
-        rope = rope_table(h, w, self.params.head_dim, x.device, rope_scaling)
-        delta = self.delta_embedder(t - r, x.dtype)
-        c = self.t_embedder(t, x.dtype) + delta
-        if self.params.num_classes is None:
-            context = layer_norm(self.y_embedder(context))  # the same for every block
+        rope = self.rope_tables(h, w, x.device, rope_scaling, x.dtype)
+        features_t, features_delta = sinusoid(torch.stack([t, t - r]))[:, :, None].to(x.dtype).unbind()
+        delta = self.delta_embedder(features_delta)
+        c = self.t_embedder(features_t) + delta
+        if self.params.num_classes is not None:
+            c, contexts = c + self.y_embedder(context).to(c.dtype), [None] * len(self.blocks)
+        elif isinstance(context, EncodedText):
+            contexts = context.keys_values
         else:
-            c, context = c + self.y_embedder(context).to(c.dtype), None
+            contexts = [layer_norm(self.y_embedder(context.to(x.dtype)))] * len(self.blocks)
         tokens = self.x_embedder(x)
-        for i, block in enumerate(blocks or self.blocks, start=1):
-            tokens = block(tokens, c, delta, context, rope, attention)
+        for i, (block, own) in enumerate(zip(blocks or self.blocks, contexts, strict=True), start=1):
+            tokens = block(tokens, c, delta, own, rope, attention)
             if i == self.params.encoder_depth:
                 encoded = tokens
-        patches = self.final_layer(tokens, c)
-        p = self.params.patch_size
-        return rearrange(patches, "b (h w) (p q c) -> b c (h p) (w q)", h=h, w=w, p=p, q=p), encoded
+        return self.unpatchify(self.final_layer(tokens, c), h, w), encoded
 
-    def check_inputs(self, x: Tensor, t: Tensor, r: Tensor, context: Tensor) -> None:
+    def unpatchify(self, patches: Tensor, h: int, w: int) -> Tensor:
+        """Patches (B, h*w, p*p*C) of row-major tokens -> (B, C, h*p, w*p)."""
+        p = self.params.patch_size
+        return patches.unflatten(-1, (p, p, -1)).unflatten(1, (h, w)).permute(0, 5, 1, 3, 2, 4).flatten(4).flatten(2, 3)
+
+    def check_inputs(self, x: Tensor, t: Tensor, r: Tensor, context: Tensor | EncodedText) -> None:
         """Raise ValueError, in one line, for inputs that this network cannot take."""
         p = self.params
         if x.ndim != 4 or x.shape[1] != p.in_channels or x.shape[2] % p.patch_size or x.shape[3] % p.patch_size:
@@ -109,14 +142,16 @@ class TiM(nn.Module):
                 f"x has shape {tuple(x.shape)}: expected (batch, {p.in_channels}, H, W) with H and W "
                 f"multiples of the patch size {p.patch_size}"
             )
-        if t.shape != x.shape[:1] or r.shape != x.shape[:1]:
+        if t.shape != r.shape or t.shape not in (x.shape[:1], (1,)):
             raise ValueError(
                 f"t and r have shapes {tuple(t.shape)} and {tuple(r.shape)}: expected one time per sample, ({len(x)},)"
             )
-        if p.num_classes is None:
-            check_text(context, len(x), p.context_dim)
+        if p.num_classes is not None:
+            check_labels(context, len(x))
+        elif isinstance(context, EncodedText):
+            check_encoded(context, len(x), p)
         else:
-            check_labels(context, len(x), p.num_classes)
+            check_text(context, len(x), p.context_dim)
 
     def init_weights(self) -> TiM:
         """Fresh weights as in the released training: the untrained network predicts F = 0. Returns itself."""
@@ -157,13 +192,29 @@ def check_text(context: Tensor, batch: int, context_dim: int) -> None:
         )
 
 
-def check_labels(labels: Tensor, batch: int, num_classes: int) -> None:
-    """Raise ValueError unless labels are integers (batch,) in 0 .. num_classes."""
-    if labels.shape != (batch,) or labels.is_floating_point():
+def check_encoded(text: EncodedText, batch: int, params: TiMParams) -> None:
+    """Raise ValueError unless the text is of that batch and was encoded by a network of these sizes."""
+    if text.tokens.shape[::2] != (batch, params.hidden_size) or len(text.keys_values) != params.depth:
         raise ValueError(
-            f"context has shape {tuple(labels.shape)} and dtype {labels.dtype}: this network expects integer class "
-            f"labels ({batch},)"
+            f"context is encoded text {tuple(text.tokens.shape)} of {len(text.keys_values)} blocks: expected "
+            f"({batch}, length, {params.hidden_size}) of {params.depth}, from encode_text of this network"
         )
+
+
+def check_labels(labels: Tensor, batch: int) -> None:
+    """Raise ValueError unless labels are integers (batch,)."""
+    if isinstance(labels, EncodedText) or labels.shape != (batch,) or labels.is_floating_point():
+        found = (
+            "encoded text"
+            if isinstance(labels, EncodedText)
+            else f"shape {tuple(labels.shape)} and dtype {labels.dtype}"
+        )
+        raise ValueError(f"context has {found}: this network expects integer class labels ({batch},)")
+
+
+def check_label_values(labels: Tensor, num_classes: int) -> None:
+    """Raise ValueError unless labels are in 0 .. num_classes. It waits for the device: once for each run, or where
+    labels are read, never in a step."""
     if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) <= num_classes:
         raise ValueError(
             f"class labels {labels.tolist()}: expected 0 to {num_classes - 1}, or {num_classes} for no class"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from ..network.run import network_run, without_options
 from ..network.tim import TiM
 from .schedule import check_times
 from .transport import get_transport
@@ -46,22 +46,32 @@ def is_guided(t: float, cfg: float, interval: Interval) -> bool:
     return cfg > 1 and low + 1e-6 < t < high - 1e-6
 
 
-def without_options(net: Callable) -> Callable:
-    """The network behind one whose options, such as rope_scaling, are bound by `functools.partial`."""
-    return net.func if isinstance(net, partial) else net
+Field = Callable[[Tensor, Tensor, Tensor, bool], Tensor]  # (x, t, r, whether the step is guided) -> F like x
 
 
-def guided(net: Callable, x: Tensor, t: Tensor, r: Tensor, context: Tensor, null_context: Tensor, cfg: float) -> Tensor:
+def guided_field(net: Callable, context: Tensor, null_context: Tensor | None, cfg: float) -> Field:
     """Classifier-free guidance: the null prediction plus cfg times the difference to the conditional one.
 
-    A TiM network gets both halves as one batch, which is faster and rounds as hosts do; any other function two calls.
+    A TiM network gets both halves as one batch, which is faster and rounds as hosts do, and reads each condition once
+    for all steps; any other function gets two calls. Labels are checked at the first call.
     """
-    if isinstance(without_options(net), TiM) and context.shape == null_context.shape:
-        both = torch.cat([context, null_context])
-        F_cond, F_null = net(torch.cat([x, x]), torch.cat([t, t]), torch.cat([r, r]), both).chunk(2)
-    else:
-        F_cond, F_null = net(x, t, r, context), net(x, t, r, null_context)
-    return F_null + cfg * (F_cond - F_null)
+    run = network_run(net)
+    is_batched = isinstance(without_options(net), TiM) and null_context is not None
+    is_batched = is_batched and context.shape == null_context.shape
+    both = torch.cat([context, null_context]) if is_batched else None
+
+    def field(x: Tensor, t: Tensor, r: Tensor, is_guided: bool) -> Tensor:
+        if not is_guided:
+            return run(x, t, r, context)
+        if both is None:
+            F_cond, F_null = run(x, t, r, context), run(x, t, r, null_context)
+        else:
+            # one time for all samples stays one, which networks are faster with
+            times = (t, r) if len(t) == 1 else (torch.cat([t, t]), torch.cat([r, r]))
+            F_cond, F_null = run(torch.cat([x, x]), *times, both).chunk(2)
+        return F_null + cfg * (F_cond - F_null)
+
+    return field
 
 
 def noisy_step(x_t: Tensor, t: float, r: float, F: Tensor, stochasticity: float, noise: Tensor) -> Tensor:
@@ -155,14 +165,12 @@ def sample(
     times = check_ends([float(t) for t in times], how.transport)
     if any(how.guides(t) for t in times[:-1]) and null_context is None:
         null_context = default_null(net, context, how.cfg)
+    field = guided_field(net, context, null_context, how.cfg)
     x = noise.to(torch.promote_types(noise.dtype, torch.float32))  # the state and its times never in bfloat16
     for i, (t, r) in enumerate(pairwise(times)):
         target = t if how.velocity else (1 - how.restart) * r if how.restart else r
         c_t, c_r = (path.c_noise(x.new_full((len(x),), time)) for time in (t, target))
-        if how.guides(t):
-            F = guided(net, x, c_t, c_r, context, null_context, how.cfg)
-        else:
-            F = net(x, c_t, c_r, context)
+        F = field(x, c_t, c_r, how.guides(t))
         x_r = take_step(x, t, r, F, how, noise_fn)
         if callback is not None:
             callback(Step(i, t, r, x, F, x_r))

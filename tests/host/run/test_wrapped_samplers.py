@@ -26,7 +26,7 @@ from tests.host.graphs import (
 )
 from tim_model import load_checkpoint
 from tim_model.sampling.noise import draw_noise
-from tim_model.sampling.sampler import guided
+from tim_model.sampling.sampler import guided_field
 
 SHAPE = (2, 3, 32, 32)
 TIMES = [1.0, 0.7, 0.4, 0.15, 0.0]
@@ -59,7 +59,7 @@ def shaded(net, x: Tensor, factor: float) -> Tensor:
     y = labels(x)
     for t, r in pairwise(TIMES):
         told = x.new_full((len(x),), t * factor)
-        F = guided(net, x, told, told.clamp(max=r), y, torch.full_like(y, 10), 2.5)
+        F = guided_field(net, y, torch.full_like(y, 10), 2.5)(x, told, told.clamp(max=r), True)
         denoised = x - t * factor * F
         x = x + (r - t) * (x - denoised) / t
     return x
@@ -132,7 +132,7 @@ def test_repeated_and_rising_times_keep_their_own_targets(host, net, noise):
     for t, r in pairwise(times.tolist()):
         at = x.new_full((len(x),), t)
         with torch.no_grad():
-            F = guided(net, x, at, at.clamp(max=r), y, torch.full_like(y, 10), 2.5)
+            F = guided_field(net, y, torch.full_like(y, 10), 2.5)(x, at, at.clamp(max=r), True)
         x = x + (r - t) * F
     assert_close(found, x, LARGEST)
 

@@ -37,9 +37,11 @@ def test_layer_norm_eps():
     torch.testing.assert_close(layers.layer_norm(x), 0.5**0.5 * torch.tensor([1.0, -1.0]))
 
 
-def test_modulate():
-    x, shift, scale = torch.randn(2, 7, D), torch.randn(2, 1, D), torch.randn(2, 1, D)
-    torch.testing.assert_close(layers.modulate(x, shift, scale), layers.layer_norm(x) * (1 + scale) + shift)
+@pytest.mark.parametrize("rows", [2, 1])
+def test_modulate(rows):
+    """Each sample by its own row, or all by one."""
+    x, shift, gain = torch.randn(2, 7, D), torch.randn(rows, 1, D), torch.randn(rows, 1, D)
+    torch.testing.assert_close(layers.modulate(x, shift, gain), layers.layer_norm(x) * gain + shift)
 
 
 def test_sinusoid():
@@ -60,8 +62,8 @@ def test_sinusoid_is_float32(dtype):
 def test_time_embedder():
     part = layers.TimeEmbedder(D, nn)
     t = torch.tensor([0.25, 1.0])
-    expected = part.mlp[2](F.silu(part.mlp[0](layers.sinusoid(t))))
-    torch.testing.assert_close(part(t, torch.float32), expected[:, None])
+    features = layers.sinusoid(t)[:, None]
+    torch.testing.assert_close(part(features), part.mlp[2](F.silu(part.mlp[0](features))))
 
 
 def test_swiglu():
@@ -94,7 +96,12 @@ def test_label_embedder_has_a_row_for_no_class():
 
 
 def heads(x: torch.Tensor) -> torch.Tensor:
-    return x.unflatten(-1, (HEADS, -1)).transpose(1, 2)
+    return x.unflatten(-1, (HEADS, -1))
+
+
+def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """`attention` of (B, tokens, heads, head_dim)."""
+    return attention(*(part.transpose(1, 2) for part in (q, k, v)))
 
 
 def test_interval_enters_self_attention():
@@ -103,7 +110,7 @@ def test_interval_enters_self_attention():
     x, delta, rope = torch.randn(2, 6, D), torch.randn(2, 1, D), rope_table(2, 3, D // HEADS)
     q, k, v = map(heads, (part.qkv(x) + delta @ part.qkv_d.weight.T).chunk(3, dim=-1))
     q, k = layers.apply_rope(part.q_norm(q), rope), layers.apply_rope(part.k_norm(k), rope)
-    torch.testing.assert_close(part(x, delta, rope, attention), part.proj(attention(q, k, v)))
+    torch.testing.assert_close(part(x, delta, rope, attention), part.proj(attend(q, k, v)))
     assert part.qkv_d.bias is None
     assert not torch.allclose(part(x, delta, rope, attention), part(x, 0 * delta, rope, attention))
 
@@ -113,7 +120,9 @@ def test_only_queries_of_cross_attention_are_rotated():
     x, context, rope = torch.randn(2, 6, D), torch.randn(2, 5, D), rope_table(2, 3, D // HEADS)
     k, v = map(heads, part.kv(context).chunk(2, dim=-1))
     q = layers.apply_rope(part.q_norm(heads(part.q(x))), rope)
-    torch.testing.assert_close(part(x, context, rope, attention), part.proj(attention(q, part.k_norm(k), v)))
+    torch.testing.assert_close(part(x, context, rope, attention), part.proj(attend(q, part.k_norm(k), v)))
+    given = part(x, part.keys_values(context), rope, attention)
+    assert torch.equal(given, part(x, context, rope, attention))
 
 
 def constant_modulation(part: nn.Module, chunks: int, **rows: float) -> None:

@@ -6,8 +6,17 @@ import math
 
 import pytest
 import torch
+from torch._subclasses import FakeTensorMode
 
-from tim_model.network.rope import ROPE_SCALINGS, UNSCALED, RopeScaling, apply_rope, rope_table, token_positions
+from tim_model.network.rope import (
+    ROPE_SCALINGS,
+    UNSCALED,
+    RopeScaling,
+    RopeTables,
+    apply_rope,
+    rope_table,
+    token_positions,
+)
 
 GRIDS = [(4, 4), (3, 5), (5, 3), (1, 6), (6, 1), (4, 10), (10, 4)]  # the last two: the widest published aspects
 
@@ -39,24 +48,23 @@ def test_square_grids_are_transposed_and_others_scrambled():
 def test_table_by_hand():
     """head_dim 8: per axis the frequencies 1 and 10000^(-1/2), each for a neighboring pair; first half, first axis."""
     table = rope_table(2, 3, head_dim=8)
-    assert table.shape == (2, 6, 8) and table.dtype == torch.float32
-    angles = torch.tensor([1, 1, 0.01, 0.01, 2, 2, 0.02, 0.02])  # token 5 sits at (1, 2)
-    torch.testing.assert_close(table[:, 5], torch.stack([angles.cos(), angles.sin()]))
+    assert table.shape == (2, 6, 1, 4, 2) and table.dtype == torch.float32
+    torch.testing.assert_close(table[:, 5], table_of(torch.tensor([[1, 0.01, 2, 0.02]]))[:, 0])  # which sits at (1, 2)
 
 
 def test_pairs_are_neighbors():
     """(a, b) turns to (a cos - b sin, b cos + a sin)."""
     table = rope_table(3, 1, head_dim=4)
-    x = torch.tensor([1.0, 2.0, 3.0, 4.0]).expand(1, 1, 3, 4)
+    x = torch.tensor([1.0, 2.0, 3.0, 4.0]).expand(1, 3, 1, 4)
     cos, sin = torch.tensor(2.0).cos(), torch.tensor(2.0).sin()
     expected = torch.stack([cos - 2 * sin, 2 * cos + sin, torch.tensor(3.0), torch.tensor(4.0)])
-    torch.testing.assert_close(apply_rope(x, table)[0, 0, 2], expected)
+    torch.testing.assert_close(apply_rope(x, table)[0, 2, 0], expected)
 
 
 @pytest.mark.parametrize(("h", "w"), GRIDS)
 def test_norms_are_kept(h, w):
     torch.manual_seed(0)
-    x = torch.randn(2, 3, h * w, 16)
+    x = torch.randn(2, h * w, 3, 16)
     torch.testing.assert_close(apply_rope(x, rope_table(h, w, 16)).norm(dim=-1), x.norm(dim=-1))
 
 
@@ -65,7 +73,7 @@ def test_scores_depend_on_relative_positions_alone(h, w):
     """The same q and k everywhere: q_i · k_j is one function of the two differences of position."""
     torch.manual_seed(0)
     table = rope_table(h, w, 16)
-    q, k = (apply_rope(torch.randn(16).expand(1, 1, h * w, 16), table)[0, 0] for _ in range(2))
+    q, k = (apply_rope(torch.randn(16).expand(1, h * w, 1, 16), table)[0, :, 0] for _ in range(2))
     scores = q @ k.T
     first, second = (p[:, None] - p for p in token_positions(h, w))
     for difference in set(zip(first.flatten().tolist(), second.flatten().tolist(), strict=True)):
@@ -75,12 +83,38 @@ def test_scores_depend_on_relative_positions_alone(h, w):
     assert len(distinct) == (2 * h - 1) * (2 * w - 1)
 
 
-def test_low_precision_is_rotated_in_float32():
+def test_low_precision_is_rotated_in_the_precision_of_the_table():
     torch.manual_seed(0)
-    x, table = torch.randn(1, 2, 15, 16).bfloat16(), rope_table(3, 5, 16)
-    rotated = apply_rope(x, table)
+    x, table = torch.randn(1, 15, 2, 16).bfloat16(), rope_table(3, 5, 16)
+    exact = apply_rope(x.float(), table)
+    assert torch.equal(apply_rope(x, table), exact.bfloat16())
+    rotated = apply_rope(x, rope_table(3, 5, 16, dtype=torch.bfloat16))
     assert rotated.dtype == torch.bfloat16
-    assert torch.equal(rotated, apply_rope(x.float(), table).bfloat16())
+    assert (rotated - exact).abs().max() <= 3 * 2**-9 * x.abs().max() * 2**0.5  # three roundings of up to half a bit
+
+
+def test_both_ways_to_rotate_agree():
+    """As complex numbers, which the CPU takes, and as real ones, which compilers and other devices take."""
+    torch.manual_seed(0)
+    x, table = torch.randn(2, 15, 3, 16), rope_table(3, 5, 16)
+    real = torch.compile(apply_rope, fullgraph=True, backend="eager")(x, table)
+    torch.testing.assert_close(real, apply_rope(x, table))
+
+
+def test_tables_are_kept_by_size_scaling_and_precision():
+    tables, cpu = RopeTables(16, most=2), torch.device("cpu")
+    with torch.inference_mode():
+        first = tables(4, 6, cpu, UNSCALED, torch.float32)
+    assert torch.equal(first, rope_table(4, 6, 16)) and not first.is_inference()
+    assert tables(4, 6, cpu, RopeScaling("none", 1), torch.float32) is first
+    scaled, half = (4, 6, cpu, RopeScaling("ntk", 2), torch.float32), (4, 6, cpu, UNSCALED, torch.bfloat16)
+    assert torch.equal(tables(*scaled), rope_table(4, 6, 16, scaling=RopeScaling("ntk", 2)))
+    assert tables(*half).dtype == torch.bfloat16 and len(tables.kept) == 2
+    assert tables(4, 6, cpu, UNSCALED, torch.float32) is not first  # the oldest went
+    with FakeTensorMode():
+        fake = tables(3, 3, cpu, UNSCALED, torch.float32)
+    assert fake is not tables(3, 3, cpu, UNSCALED, torch.float32)
+    assert torch.equal(tables(3, 3, cpu, UNSCALED, torch.float32), rope_table(3, 3, 16))
 
 
 def released_frequencies(head_dim: int) -> torch.Tensor:
@@ -89,9 +123,9 @@ def released_frequencies(head_dim: int) -> torch.Tensor:
 
 
 def table_of(angles: torch.Tensor) -> torch.Tensor:
-    """Cosines and sines of angles (N, head_dim/2), one for each pair of features."""
-    angles = angles.repeat_interleave(2, dim=-1)
-    return torch.stack([angles.cos(), angles.sin()])
+    """The rows (cos, sin) and (-sin, cos) of angles (N, head_dim/2), one for each pair of features."""
+    cos, sin = angles.cos(), angles.sin()
+    return torch.stack([torch.stack([cos, sin], dim=-1), torch.stack([-sin, cos], dim=-1)])[:, :, None]
 
 
 @pytest.mark.parametrize(("h", "w"), [*GRIDS, (8, 8), (32, 48)])
@@ -114,10 +148,10 @@ def test_each_axis_has_its_own_factor(kind):
     scaling = RopeScaling(kind, trained=8)
     assert (scaling.factor(16), scaling.factor(8), scaling.factor(4)) == (2.0, 1.0, 1.0)
     scaled, trained = (
-        table / table[0, :, :1].max() for table in (rope_table(16, 8, 32, scaling=scaling), rope_table(16, 8, 32))
+        table / table[0, 0, 0, 0, 0] for table in (rope_table(16, 8, 32, scaling=scaling), rope_table(16, 8, 32))
     )
-    torch.testing.assert_close(scaled[..., 16:], trained[..., 16:])
-    assert not torch.allclose(scaled[..., :16], trained[..., :16])
+    torch.testing.assert_close(scaled[..., 8:, :], trained[..., 8:, :])
+    assert not torch.allclose(scaled[..., :8, :], trained[..., :8, :])
 
 
 @pytest.mark.parametrize(("h", "w", "trained"), [(8, 8, 4), (6, 10, 5), (12, 3, 4)])
@@ -178,7 +212,7 @@ def test_yarn_on_short_sides():
 def test_yarn_sharpens_attention_by_its_temperature():
     """sqrt(1/t) = 0.1 ln(s) + 1 in the norms of q and k; the other kinds keep the norms."""
     torch.manual_seed(0)
-    x = torch.randn(1, 2, 64, 16)
+    x = torch.randn(1, 64, 2, 16)
     for kind in ROPE_SCALINGS:
         ratio = apply_rope(x, rope_table(8, 8, 16, scaling=RopeScaling(kind, 2))).norm(dim=-1) / x.norm(dim=-1)
         torch.testing.assert_close(ratio, torch.full_like(ratio, 0.1 * math.log(4) + 1 if kind == "yarn" else 1.0))
@@ -189,7 +223,7 @@ def test_yarn_sharpens_attention_by_its_temperature():
 def test_scaled_scores_depend_on_relative_positions_alone(kind):
     torch.manual_seed(0)
     table = rope_table(6, 3, 16, scaling=RopeScaling(kind, trained=2))
-    q, k = (apply_rope(torch.randn(16).expand(1, 1, 18, 16), table)[0, 0] for _ in range(2))
+    q, k = (apply_rope(torch.randn(16).expand(1, 18, 1, 16), table)[0, :, 0] for _ in range(2))
     scores = (q @ k.T).flatten()
     first, second = ((p[:, None] - p).flatten() for p in token_positions(6, 3))
     for difference in set(zip(first.tolist(), second.tolist(), strict=True)):
@@ -201,7 +235,7 @@ def test_scaled_scores_depend_on_relative_positions_alone(kind):
 def test_tables_are_float32_where_they_are_asked_for(kind):
     scaling = RopeScaling(kind, trained=2)
     table = rope_table(4, 6, 8, torch.device("meta"), scaling)
-    assert (table.shape, table.dtype, table.device.type) == ((2, 24, 8), torch.float32, "meta")
+    assert (table.shape, table.dtype, table.device.type) == ((2, 24, 1, 4, 2), torch.float32, "meta")
     assert rope_table(4, 6, 4, scaling=scaling).isfinite().all()  # a single frequency per axis
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import re
 from functools import partial
 
 import pytest
@@ -11,7 +13,9 @@ from torch import nn
 from tim_model import TiM, TiMParams
 from tim_model.network.attention import attention
 from tim_model.network.rope import ROPE_SCALINGS, RopeScaling
+from tim_model.network.tim import EncodedText, check_label_values
 
+from ...pretended import PretendedDevice
 from ..golden import assert_reproduces, golden_case, relative_error
 
 SMALL = {
@@ -224,14 +228,16 @@ def shaped(*shape: int) -> torch.Tensor:
         ("class", {"x": shaped(2, 3, 8)}, "x has shape (2, 3, 8)"),
         ("class", {"t": torch.tensor(0.5)}, "t and r have shapes () and (2,): expected one time per sample, (2,)"),
         ("class", {"r": shaped(1)}, "t and r have shapes (2,) and (1,)"),
-        ("class", {"context": torch.tensor([0, 8])}, "class labels [0, 8]: expected 0 to 6, or 7 for no class"),
-        ("class", {"context": torch.tensor([-1, 1])}, "class labels [-1, 1]"),
+        ("class", {"t": shaped(3), "r": shaped(3)}, "t and r have shapes (3,) and (3,)"),
         ("class", {"context": torch.tensor([1, 2, 3])}, "context has shape (3,)"),
         ("class", {"context": shaped(2, 5, 40)}, "expects integer class labels (2,)"),
         ("class", {"context": shaped(2)}, "dtype torch.float32"),
         ("text", {"context": shaped(2, 5, 39)}, "expects text features (2, length, 40)"),
         ("text", {"context": shaped(1, 5, 40)}, "context has shape (1, 5, 40)"),
         ("text", {"context": torch.tensor([1, 2])}, "dtype torch.int64: this network expects text features"),
+        ("text", {"context": EncodedText(shaped(1, 5, 64), ((), ()))}, "context is encoded text (1, 5, 64)"),
+        ("text", {"context": EncodedText(shaped(2, 5, 64), ((),))}, "of 1 blocks: expected (2, length, 64) of 2"),
+        ("class", {"context": EncodedText(shaped(2, 5, 64), ())}, "context is encoded text: this network expects"),
     ],
 )
 def test_unfit_inputs_are_refused_in_one_line(kind, changes, message):
@@ -241,6 +247,56 @@ def test_unfit_inputs_are_refused_in_one_line(kind, changes, message):
         net(**given)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("labels", [[0, 8], [-1, 1]])
+def test_labels_are_checked_where_they_come_from(labels):
+    with pytest.raises(ValueError, match=rf"class labels {re.escape(str(labels))}: expected 0 to 6, or 7 for no class"):
+        check_label_values(torch.tensor(labels), 7)
+    check_label_values(torch.tensor([0, 7]), 7)
+
+
+def test_encoded_text_is_the_text():
+    net = small("text")
+    x, t, r, context = inputs(net)
+    encoded = net.encode_text(context)
+    assert torch.equal(net(x, t, r, encoded), net(x, t, r, context))
+    torch.testing.assert_close(encoded.tokens.mean(-1), torch.zeros(2, 5))
+    assert not torch.equal(net(x, t, r, net.encode_text(context.flip(0))), net(x, t, r, context))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_time_serves_all_samples(kind):
+    net = small(kind).init_weights()
+    for part in net.modules():  # modulations that do something
+        if isinstance(part, nn.Linear):
+            nn.init.normal_(part.weight, std=0.1)
+    x, t, r, context = inputs(net, batch=3)
+    for i in range(3):
+        found = net(x, t[i : i + 1], r[i : i + 1], context)
+        torch.testing.assert_close(found, net(x, t[i].expand(3), r[i].expand(3), context))
+
+
+def test_output_is_contiguous():
+    """Tokens are made of channels-last patches; samplers go on with x."""
+    assert small("class")(*inputs(small("class"))).is_contiguous()
+    params = TiMParams(**{**SMALL, "patch_size": 1}, **KINDS["class"])
+    net = TiM(params)
+    assert net(*inputs(net)).is_contiguous()
+
+
+def test_no_call_waits_for_the_device():
+    """No single value is read and nothing is copied to the CPU, with and without gradient."""
+    device = PretendedDevice("cuda")
+    for kind in KINDS:
+        net = small(kind)
+        given = inputs(net)
+        with device:
+            on_device = copy.deepcopy(net).to("cuda").requires_grad_()
+            values = [device.put(value) for value in given]
+            device.read, device.copied = 0, []
+            on_device(*values).square().mean().backward()
+            assert (device.read, device.copied) == (0, [])
 
 
 def test_projection_needs_a_projector():

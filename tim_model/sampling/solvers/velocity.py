@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..sampler import Interval, default_null, guided, is_guided
+from ..sampler import Interval, default_null, guided_field, is_guided
 from .steps import Velocity
 
 EVERY_CALL = (float("-inf"), float("inf"))
@@ -31,12 +31,13 @@ def velocity_of(
     """
     if cfg > 1 and null_context is None:
         null_context = default_null(net, context, cfg)
+    field = guided_field(net, context, null_context, cfg)
 
     def velocity(x: Tensor, t: float) -> Tensor:
         time = torch.as_tensor(t, dtype=x.dtype, device=x.device)
         times = time.expand(len(x))
-        if is_guided(float(time.detach()), cfg, guidance_interval):
-            return guided(net, x, times, times, context, null_context, cfg)
-        return net(x, times, times, context)
+        return field(
+            x, times, times, is_guided(float(time.detach() if isinstance(t, Tensor) else t), cfg, guidance_interval)
+        )
 
     return velocity

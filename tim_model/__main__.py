@@ -101,6 +101,8 @@ def generate(a: argparse.Namespace) -> None:
     check_target(a.out)
     check_options(a)
     pipeline = TiMPipeline.from_files(a.model, a.text_encoder, a.vae, a.device, DTYPES.get(a.dtype), a.lora)
+    if a.compile:
+        pipeline.net.compile()
     size = chosen_size(a, pipeline)
     if warning := size_warning(*size, pipeline.unit):
         print(f"warning: {warning}", file=sys.stderr)

@@ -99,6 +99,8 @@ def add_generate(command: argparse.ArgumentParser) -> None:
         help="images for each step count; of --prompts and --classes, those drawn together (default 1)")  # fmt: skip
     add("--device", help="cpu, cuda, mps (default: the best there is)")
     add("--dtype", choices=DTYPES, help="of the weights (default: bfloat16 on a GPU, float32 on a CPU)")
+    add("--compile", action="store_true",
+        help="compile the network by torch.compile: minutes at the first image, faster steps after it")  # fmt: skip
     add("--out", type=Path, default=Path("tim.png"), metavar="PNG|FOLDER",
         help="file to write; of several images, a grid with the single ones beside it (default tim.png); "
         "of --prompts and --classes the folder, with one for each of several step counts")  # fmt: skip

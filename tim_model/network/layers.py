@@ -16,7 +16,7 @@ TIME_FEATURES = 256
 NORM_EPS = 1e-6  # the LayerNorms without weights; those with weights use PyTorch's default 1e-5
 
 
-KeysValues = tuple[Tensor, Tensor]  # (B, heads, L, head_dim), of text tokens in one block
+KeysValues = tuple[Tensor, Tensor]  # (B, L, heads, head_dim), of text tokens in one block
 
 
 def modulate(x: Tensor, shift: Tensor, gain: Tensor) -> Tensor:
@@ -141,13 +141,13 @@ class CrossAttention(nn.Module):
     def keys_values(self, context: Tensor) -> KeysValues:
         """Keys and values of the context tokens (B,L,D), which no image, time or size changes."""
         k, v = self.kv(context).unflatten(-1, (2, self.num_heads, -1)).unbind(2)
-        return self.k_norm(k).transpose(1, 2), v.transpose(1, 2)
+        return self.k_norm(k), v
 
     def forward(self, x: Tensor, context: Tensor | KeysValues, rope: Tensor, attention: Attention) -> Tensor:
         """`context`: tokens, or their `keys_values`."""
         q = apply_rope(self.q_norm(self.q(x).unflatten(-1, (self.num_heads, -1))), rope)
         k, v = self.keys_values(context) if isinstance(context, Tensor) else context
-        return self.proj(attention(q.transpose(1, 2), k, v))
+        return self.proj(attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)))
 
 
 class Block(nn.Module):

@@ -48,7 +48,7 @@ class EncodedContexts:
         for block in self.net.blocks:
             readers += (block.cross_attn.kv, block.cross_attn.k_norm)
         weights = (weight for reader in readers for weight in reader.parameters())
-        return tuple((id(weight), weight.data_ptr(), version_of(weight)) for weight in weights)
+        return tuple((id(weight), weight.untyped_storage()._cdata, version_of(weight)) for weight in weights)
 
 
 def encode_context(net: TiM, context: Tensor) -> Tensor | EncodedText:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .attention import Attention, attention
+from .compiled import compiled_trunk
 from .layers import (
     Block,
     FinalLayer,
@@ -101,7 +102,8 @@ class TiM(nn.Module):
     def encode_text(self, context: Tensor) -> EncodedText:
         """What `forward` makes of text features (B,L,context_dim), all in their dtype, for many calls with the same."""
         tokens = layer_norm(self.y_embedder(context))  # the same for every block
-        return EncodedText(tokens, tuple(block.cross_attn.keys_values(tokens) for block in self.blocks))
+        pairs = (block.cross_attn.keys_values(tokens) for block in self.blocks)
+        return EncodedText(tokens, tuple((k, v.clone()) for k, v in pairs))  # v alone, without what k was made of
 
     def predict(
         self, x: Tensor, t: Tensor, r: Tensor, context: Tensor | EncodedText, attention: Attention,
@@ -113,7 +115,15 @@ class TiM(nn.Module):
         """
         h, w = (size // self.params.patch_size for size in x.shape[-2:])
         rope = self.rope_tables(h, w, x.device, rope_scaling, x.dtype)
-        features_t, features_delta = sinusoid(torch.stack([t, t - r]))[:, :, None].to(x.dtype).unbind()
+        patches, encoded = self.trunk(self.x_embedder(x), t, r, context, rope, attention, blocks)
+        return self.unpatchify(patches, h, w), encoded
+
+    def trunk(
+        self, tokens: Tensor, t: Tensor, r: Tensor, context: Tensor | EncodedText, rope: Tensor, attention: Attention,
+        blocks: Iterable[Callable[..., Tensor]] | None = None,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """From embedded tokens (B,N,D) to patches (B,N,p*p*C) and the tokens for the REPA head: what is compiled."""
+        features_t, features_delta = sinusoid(torch.stack([t, t - r]))[:, :, None].to(tokens.dtype).unbind()
         delta = self.delta_embedder(features_delta)
         c = self.t_embedder(features_t) + delta
         if self.params.num_classes is not None:
@@ -121,13 +131,19 @@ class TiM(nn.Module):
         elif isinstance(context, EncodedText):
             contexts = context.keys_values
         else:
-            contexts = [layer_norm(self.y_embedder(context.to(x.dtype)))] * len(self.blocks)
-        tokens = self.x_embedder(x)
+            contexts = [layer_norm(self.y_embedder(context.to(tokens.dtype)))] * len(self.blocks)
         for i, (block, own) in enumerate(zip(blocks or self.blocks, contexts, strict=True), start=1):
             tokens = block(tokens, c, delta, own, rope, attention)
             if i == self.params.encoder_depth:
                 encoded = tokens
-        return self.unpatchify(self.final_layer(tokens, c), h, w), encoded
+        return self.final_layer(tokens, c), encoded
+
+    def compile(self, backend: str | Callable = "inductor") -> None:
+        """Compile the network in place, for all sizes, times, prompts and scalings of RoPE alike; names stay.
+
+        What depends on the size alone, RoPE, is computed outside; see `compiled_trunk` for the graphs inside.
+        """
+        self.trunk = compiled_trunk(self.trunk, backend)
 
     def unpatchify(self, patches: Tensor, h: int, w: int) -> Tensor:
         """Patches (B, h*w, p*p*C) of row-major tokens -> (B, C, h*p, w*p)."""

@@ -12,6 +12,8 @@ those of its inputs and outputs, a broadcast dimension counting once; caches of 
 
 from __future__ import annotations
 
+import argparse
+import runpy
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,12 +25,11 @@ from torch._subclasses import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from tim_model import TiM, TiMParams
+from tim_model import OFFICIAL, TiM, TiMParams
 from tim_model.network.latent_space import latent_shape, latent_space
 
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 LAYOUT = "tim-t2i-xl-p1"
-PROMPT_TOKENS = 77
 
 aten = torch.ops.aten
 # without work although their schema does not say so
@@ -89,13 +90,61 @@ def count(call: Callable[[], object]) -> KernelCounter:
 
 
 def inputs(params: TiMParams, size: int, batch: int, prompt_tokens: int, dtype: torch.dtype) -> tuple[Tensor, ...]:
-    """(x, t, r, context) of the layout for square images of `size` pixels."""
-    x = torch.zeros(latent_shape(latent_space(params.in_channels), params.patch_size, size, size, batch))
+    """(x, t, r, context) of the layout for square images of `size` pixels, all alike but for labels in `dtype`."""
+    shape = latent_shape(latent_space(params.in_channels), params.patch_size, size, size, batch)
     times = torch.zeros(batch)
-    if params.num_classes is not None:
-        return x, times, times, torch.zeros(batch, dtype=torch.long)
-    return x, times, times, torch.zeros(batch, prompt_tokens, params.context_dim, dtype=dtype)
+    labels, text = torch.zeros(batch, dtype=torch.long), (batch, prompt_tokens, params.context_dim or 1)
+    return (
+        torch.zeros(shape, dtype=dtype),
+        times,
+        times,
+        torch.zeros(text, dtype=dtype) if params.context_dim else labels,
+    )
 
 
-def build(params: TiMParams, dtype: torch.dtype) -> TiM:
-    return TiM(params, dtype=dtype)
+def forward_calls(
+    params: TiMParams, size: int, batch: int, prompt_tokens: int, dtype: torch.dtype
+) -> dict[str, Callable[[], object]]:
+    """The first forward of a run, which reads the condition, and any other one."""
+    net, (x, t, r, context) = TiM(params, dtype=dtype), inputs(params, size, batch, prompt_tokens, dtype)
+    encoded = context if params.context_dim is None else net.encode_text(context)
+    return {"first": lambda: net(x, t, r, context), "step": lambda: net(x, t, r, encoded)}
+
+
+def other_call(
+    place: str, params: TiMParams, size: int, batch: int, prompt_tokens: int, dtype: torch.dtype
+) -> dict[str, Callable[[], object]]:
+    """The forward of the module that FILE.py:FUNCTION builds."""
+    file, _, function = place.rpartition(":")
+    module = runpy.run_path(file)[function](params, dtype)
+    given = inputs(params, size, batch, prompt_tokens, dtype)
+    return {place: lambda: module(*given)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--layout", choices=OFFICIAL, default=LAYOUT, help="default: %(default)s")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[512, 1024], help="pixels (default: %(default)s)")
+    parser.add_argument("--dtypes", nargs="+", choices=DTYPES, default=list(DTYPES), help="default: %(default)s")
+    parser.add_argument("--batch", type=int, default=1, help="images (default: %(default)s)")
+    parser.add_argument("--prompt-tokens", type=int, default=77, help="default: %(default)s")
+    parser.add_argument("--module", metavar="FILE.py:FUNCTION", help="another module beside it")
+    parser.add_argument("--operations", action="store_true", help="also list the operations")
+    a = parser.parse_args()
+    params = OFFICIAL[a.layout].without_projector()
+    print("| forward | dtype | size | kernels | GB |\n|---|---|---|---:|---:|")
+    for dtype in a.dtypes:
+        for size in a.sizes:
+            with fake_tensors():
+                given = params, size, a.batch, a.prompt_tokens, DTYPES[dtype]
+                calls = forward_calls(*given) | (other_call(a.module, *given) if a.module else {})
+                for name, call in calls.items():
+                    counter = count(call)
+                    launches, moved_bytes = counter.launches.total(), counter.bytes.total() / 1e9
+                    print(f"| {name} | {dtype} | {size}x{size} | {launches} | {moved_bytes:.2f} |", flush=True)
+                    if a.operations:
+                        print(*(f"    {n} {op}" for op, n in counter.launches.most_common()), sep="\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -25,7 +25,7 @@ UNSUPPORTED = {torch.float64, torch.complex32, torch.complex64, torch.complex128
 CROSSING = {aten.copy_.default, aten._to_copy.default}
 TAKES_CPU_INDICES = {aten.index.Tensor, aten.index_put.default, aten.index_put_.default, aten._index_put_impl_.default}
 MAKERS = {torch.tensor, torch.as_tensor, torch.asarray}
-READS = {aten._local_scalar_dense.default, aten.equal.default, aten.is_nonzero.default}
+READS = {aten._local_scalar_dense.default, aten.equal.default, aten.is_nonzero.default, aten.nonzero.default}
 
 
 class DeviceTensor(torch.Tensor):

@@ -91,8 +91,8 @@ class TiMModel(LoraNames):
     def _apply_model(self, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options=None, **kwargs):
         options = transformer_options or {}
         warn_of_unused_patches(options, self.params.depth)
-        told = one_time(t, options)
-        options = {**options, TIME: told.float(), TARGET: target_time(told, options)}
+        shared = one_time(t, options)
+        options = {**options, TIME: shared.float(), TARGET: target_time(shared, options)}
         if self.texts is not None and c_crossattn is not None:
             text = self.texts.read(self, c_crossattn, x.device, self.manual_cast_dtype or self.get_dtype())
             if text is not None:

@@ -18,7 +18,7 @@ from .network import HostTiM
 class RunCond(comfy.conds.CONDRegular):
     """A condition whose batches are the same tensors at every step, by which the network knows them again.
 
-    A batch that a node has written into is made anew.
+    A batch that a node has written into is made again.
     """
 
     def __init__(self, cond: Tensor):

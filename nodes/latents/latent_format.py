@@ -8,7 +8,7 @@ import torch
 from ...tim_model.network.latent_space import LatentSpace
 
 # Published for the same VAE by city96/ComfyUI_ExtraModels (Sana/loader.py), where they map to RGB in [0, 1] by their
-# bias, an image's mean color. benchmarks/fit_latent_rgb.py fits them on the real VAE.
+# bias, an image's mean color. benchmarks/colors/fit_latent_rgb.py fits them on the real VAE.
 DC_AE_RGB = [
     [-0.0020022, -0.0060736, -0.0017096], [0.0014221, 0.0036703, 0.0041083], [0.010081, 0.00026456, -0.014333],
     [-0.0024253, 0.0030967, -0.0010301], [0.0022158, 0.0077274, -0.013151], [0.011235, 0.005763, 0.0036146],

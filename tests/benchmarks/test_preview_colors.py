@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks.fit_latent_rgb import main
-from benchmarks.preview_colors import explained_variance, latent_rgb_factors
+from benchmarks.colors.fit_latent_rgb import main
+from benchmarks.colors.preview_colors import explained_variance, latent_rgb_factors
 
 
 def colored(latents: torch.Tensor, factors: torch.Tensor, bias: torch.Tensor, ratio: int) -> torch.Tensor:

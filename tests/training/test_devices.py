@@ -101,6 +101,21 @@ def test_steps_are_those_of_the_cpu(recipe, kind, name):
     assert moments and {value.device for value in moments} == {device.device}
 
 
+@pytest.mark.parametrize("name", [name for name in RUNS if name != "REPA"])
+def test_no_pass_of_a_step_waits_for_the_device(recipe, name):
+    """From a batch to its gradient no value is read and nothing is copied to the CPU."""
+    config = load_config(recipe, [*COMMON, *(override for override in RUNS[name] if "lora" not in override)])
+    parts, processes = build_parts(config), Processes(config.run)
+    with PretendedDevice("cuda") as device:
+        processes.device = processes.accelerator.state.device = device.device
+        learner = Learner(config, parts, processes)
+        batch = next(iter(parts.data.batches(0, 1, processes.share))).to(processes.device)
+        device.read, device.copied = 0, []
+        for part in batch.split(2):
+            learner.loss.total(learner.loss(learner.net, part, 0)).backward()
+        assert (device.read, device.copied) == (0, [])
+
+
 @pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("derivative", ["dde", "jvp"])
 def test_loss_of_every_transport_is_that_of_the_cpu(derivative, transport):

@@ -34,7 +34,7 @@ def compiled_trunk(trunk: Callable[..., Any], backend: str | Callable) -> Callab
 def free_length(tensor: Tensor, dim: int) -> None:
     """Let that dimension be of any length, the batch as it comes, and all others as the weights have them.
 
-    Otherwise lengths that happen to be equal in the first call, as those of a picture and its prompt, would stay so.
+    Otherwise lengths that happen to be equal in the first call, as those of an image and its prompt, would stay so.
     """
     if tensor.ndim > dim:
         torch._dynamo.maybe_mark_dynamic(tensor, dim)

@@ -15,7 +15,7 @@ from .tim import EncodedText, TiM, check_label_values
 class EncodedContexts:
     """What a network makes of the contexts of a run, for as long as neither they nor its weights change.
 
-    Contexts are told apart by identity: their values are never looked at, since that would wait for the device.
+    Contexts are distinguished by identity: their values are never looked at, since that would wait for the device.
 
     Args:
         encode: makes what is kept of a context; by default `encode_context`.

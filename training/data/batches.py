@@ -29,7 +29,7 @@ class Batch:
     x: Tensor  # clean states (n,C,H,W)
     context: Tensor  # labels (n,), or text features (n,L,D) with L that of the whole batch
     null_context: Tensor  # null conditioning, like context
-    positions: Tensor
+    positions: Tensor  # on the CPU
     images: Tensor | None  # (n,3,H,W) in [-1, 1] for an image encoder, where one is used
     total: int
     count: int  # of its samples; 0 for a process without samples, which runs the first one at zero weight
@@ -41,8 +41,13 @@ class Batch:
         return self.x, self.context, self.null_context, self.positions, self.images
 
     def to(self, device: torch.device) -> Batch:
-        moved = (None if tensor is None else tensor.to(device, non_blocking=True) for tensor in self.tensors())
-        return Batch(*moved, self.total, self.count)
+        """The batch on `device`, its positions, which are looked at, still on the CPU."""
+        moved = {
+            name: value.to(device, non_blocking=True)
+            for name, value in vars(self).items()
+            if isinstance(value, Tensor) and name != "positions"
+        }
+        return replace(self, **moved)
 
     def split(self, passes: int) -> list[Batch]:
         """As many parts, or fewer where there are fewer samples."""

@@ -70,7 +70,7 @@ def total_derivative(net: Network, path: Transport, sample: Sample, derivative: 
     The network stays in its current mode. It draws no random numbers of its own, so that all passes agree.
     """
     dF_dt = torch.zeros_like(sample.x)
-    rows = (sample.t != sample.r).nonzero().flatten()
+    rows = sample.rows(torch.ne)
     if len(rows):
-        dF_dt[rows] = derivative(net, path, sample.at(rows)).to(dF_dt.dtype)
+        dF_dt[sample.placed(rows)] = derivative(net, path, sample.at(rows)).to(dF_dt.dtype)
     return dF_dt

@@ -35,12 +35,13 @@ class Guidance:
             instantaneous: like x, the target at r = t.
         """
         shift = torch.zeros_like(instantaneous)
-        rows = ((sample.t >= self.w_start) & (sample.t <= self.w_end)).nonzero().flatten()
+        rows = sample.rows(lambda t, r: (t >= self.w_start) & (t <= self.w_end))
         if len(rows):
-            inside, target = sample.at(rows), instantaneous[rows]
+            placed = sample.placed(rows)
+            inside, target = sample.at(rows), instantaneous[placed]
             x_t, c_t = path.interpolate(inside.x, inside.noise, inside.t)[0], path.c_noise(inside.t)
             F_cond = self.net(x_t, c_t, c_t, inside.full_context)
             F_null = self.net(x_t, c_t, c_t, inside.null_context)
             mixture = self.w_gt * target + self.w_cond * F_cond + (1 - self.w_gt - self.w_cond) * F_null
-            shift[rows] = mixture.to(target.dtype) - target
+            shift[placed] = mixture.to(target.dtype) - target
         return shift

@@ -6,7 +6,7 @@ receives c_noise of them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -41,7 +41,7 @@ def transition_target(path: Transport, sample: Sample, dF_dt: Tensor, guidance: 
     target = target_on(path, sample, dF_dt)
     if guidance is None:
         return target
-    instantaneous = target_on(path, replace(sample, r=sample.t), torch.zeros_like(sample.x))
+    instantaneous = target_on(path, sample.at_rest(), torch.zeros_like(sample.x))
     return target + guidance.shift(path, sample, instantaneous)
 
 

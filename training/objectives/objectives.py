@@ -68,7 +68,7 @@ def flow_matching(
     net: Network, path: Transport, sample: Sample, guidance: Guidance | None = None, wrapped: Network | None = None
 ) -> LossOutput:
     """Flow matching (arXiv 2210.02747), the instantaneous velocity alone: all rows become r = t, squared error."""
-    sample = replace(sample, r=sample.t)
+    sample = sample.at_rest()
     dF_dt = torch.zeros_like(sample.x)
     target = transition_target(path, sample, dF_dt, guidance)
     return squared_error(wrapped or net, path, sample, target, dF_dt)
@@ -105,12 +105,12 @@ def split_meanflow(
     """
     if path.name != "ot_fm":
         raise ValueError(f"split_meanflow on {path.name}: expected transport ot_fm, the linear path")
-    t, r = sample.t, sample.r
     dF_dt, target = torch.zeros_like(sample.x), torch.empty_like(sample.x)
-    if len(rows := (t == r).nonzero().flatten()):
-        target[rows] = transition_target(path, sample.at(rows), dF_dt[rows], guidance)
-    if len(rows := (t != r).nonzero().flatten()):
-        target[rows] = composed_velocity(net, path, sample.at(rows))
+    if len(rows := sample.rows(torch.eq)):
+        placed = sample.placed(rows)
+        target[placed] = transition_target(path, sample.at(rows), dF_dt[placed], guidance)
+    if len(rows := sample.rows(torch.ne)):
+        target[sample.placed(rows)] = composed_velocity(net, path, sample.at(rows))
     return squared_error(wrapped or net, path, sample, target, dF_dt)
 
 

@@ -47,15 +47,17 @@ class StepLoss:
             wrapped: the same network for the pass with gradient, inside the DDP wrapper; `net` by default.
         """
         draws = Draws(self.seed, step, batch.positions.tolist())
-        noise = draws.normal("noise", batch.x.shape[1:]).to(batch.x)
+        device = batch.x.device
+        noise = draws.normal("noise", batch.x.shape[1:]).to(batch.x, non_blocking=True)
         h, w = (side // self.patch_size for side in batch.x.shape[-2:])
-        t, r = (times.to(batch.x.device) for times in draw_times(draws, batch.total, self.config, h * w))
-        dropped = (draws.uniform("dropout") < self.dropout).to(batch.x.device)
+        times = torch.stack(draw_times(draws, batch.total, self.config, h * w), dim=1)
+        t, r = times.to(device, non_blocking=True).unbind(dim=1)
+        dropped = (draws.uniform("dropout") < self.dropout).to(device, non_blocking=True)
         context = torch.where(per_sample(dropped, batch.context), batch.null_context, batch.context)
         h_target = None if self.encoder is None else self.encoder(batch.images, h, w)
-        split = draws.uniform("split").to(batch.x.device)
+        split = draws.uniform("split").to(device, non_blocking=True)
         contexts = context, batch.context, batch.null_context
-        sample = Sample(batch.x, noise, t, r, *contexts, h_target=h_target, split=split)
+        sample = Sample(batch.x, noise, t, r, *contexts, h_target=h_target, split=split, cpu_times=times)
         return self.objective(net, self.transport, sample, wrapped=wrapped)
 
     def total(self, out: LossOutput) -> Tensor:

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+
 import torch
+from comfy.ldm.modules.attention import attention_pytorch
 from comfy.patcher_extension import WrappersMP
+from comfy_api.torch_helpers import set_torch_compile_wrapper
+
+logger = logging.getLogger(__name__)
 
 
 class Patch:
@@ -54,6 +60,41 @@ class AttentionOfBlock(Patch):
         model.model_options["transformer_options"]["optimized_attention_override"] = attention
 
 
+class Compiled(Patch):
+    """As the stock Torch Compile Model, without a compiler behind it: graphs run as they are, and are logged.
+
+    `value` 1 refuses breaks of the graph, with the attention that hosts have on a GPU.
+    """
+
+    def change(self, model, value):
+        def backend(graph, inputs):
+            logger.info(f"compiled a graph of {len(graph.graph.nodes)} nodes")
+            return graph.forward
+
+        set_torch_compile_wrapper(model, backend=backend, fullgraph=bool(value))
+        if value:
+            options = model.model_options["transformer_options"] = dict(model.model_options["transformer_options"])
+            options["optimized_attention_override"] = lambda func, *args, **kwargs: attention_pytorch(*args, **kwargs)
+
+
+class LoggedText(Patch):
+    """Logs each time that the network reads a text; `value` times the text is added to it in place before each step."""
+
+    def change(self, model, value):
+        def log(*given):
+            logger.info("the network reads a text")
+
+        def wrapper(apply_model, args):
+            if value:
+                args["c"]["c_crossattn"].mul_(1 + value)
+            return apply_model(args["input"], args["timestep"], **args["c"])
+
+        kv = model.model.diffusion_model.blocks[0].cross_attn.kv
+        if not kv._forward_hooks:
+            kv.register_forward_hook(log)
+        model.set_model_unet_function_wrapper(wrapper)
+
+
 class Encode:
     """A prompt by `encode_from_tokens`, as nodes do it that know no other outputs than features and pooled ones."""
 
@@ -71,5 +112,5 @@ class Encode:
 
 NODE_CLASS_MAPPINGS = {
     "TestScaledOutput": ScaledOutput, "TestScaledBlocks": ScaledBlocks, "TestAttentionOfBlock": AttentionOfBlock,
-    "TestEncode": Encode,
+    "TestCompiled": Compiled, "TestLoggedText": LoggedText, "TestEncode": Encode,
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""What a network makes of a condition, once for a run: the same as anew, and never of other weights or values."""
+"""What a network makes of a condition, once for a run: the same as at every step, never of other weights or values."""
 
 from __future__ import annotations
 

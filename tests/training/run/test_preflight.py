@@ -135,7 +135,7 @@ def test_activations_are_counted_as_autograd_keeps_them():
     params = TiMParams(
         in_channels=3, patch_size=4, hidden_size=32, depth=2, num_heads=2, mlp_hidden=85, adaln_hidden=10, num_classes=2
     )
-    one, two = (activation_bytes(TiM(params, device="meta"), rows, (3, 16, 16), 0) for rows in (1, 2))
-    assert 1.9 < two / one <= 2
+    one, two, four = (activation_bytes(TiM(params, device="meta"), rows, (3, 16, 16), 0) for rows in (1, 2, 4))
+    assert 1.9 < four / two <= 2 < two / one  # a sample alone is modulated by the kernel that normalizes it
     like = TiM(params, device="meta").to(torch.bfloat16)
-    assert activation_bytes(like, 2, (3, 16, 16), 0) < 0.7 * two
+    assert activation_bytes(like, 4, (3, 16, 16), 0) < 0.7 * four

@@ -1,6 +1,6 @@
 """Fit the preview colors of a VAE's latents to a folder of images.
 
-    python benchmarks/fit_latent_rgb.py --vae PATH --images FOLDER [--size 512] [--output FILE]
+    python benchmarks/colors/fit_latent_rgb.py --vae PATH --images FOLDER [--size 512] [--output FILE]
 
 Prints JSON: factors (latent channels x RGB), bias (RGB) and r2. latent @ factors + bias is about the mean
 color, in [-1, 1], of the pixels behind a latent cell. A ComfyUI latent format takes the two as
@@ -20,9 +20,9 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from tqdm import tqdm
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from benchmarks.preview_colors import explained_variance, latent_rgb_factors, mean_colors
+from benchmarks.colors.preview_colors import explained_variance, latent_rgb_factors, mean_colors
 from tim_model.files.tensor_files import atomic
 from tim_model.loading import best_device
 from tim_model.vae.autoencoder import VAE, load_vae

@@ -1,0 +1,1 @@
+"""Fits the preview colors of a VAE's latents."""

@@ -100,9 +100,7 @@ def generate(a: argparse.Namespace) -> None:
     check_single(a)
     check_target(a.out)
     check_options(a)
-    pipeline = TiMPipeline.from_files(a.model, a.text_encoder, a.vae, a.device, DTYPES.get(a.dtype), a.lora)
-    if a.compile:
-        pipeline.net.compile()
+    pipeline = load_pipeline(a, a.device)
     size = chosen_size(a, pipeline)
     if warning := size_warning(*size, pipeline.unit):
         print(f"warning: {warning}", file=sys.stderr)
@@ -125,8 +123,7 @@ def generate_many(a: argparse.Namespace) -> None:
     check_options(a)
     share = join()
     try:
-        device = share.device(a.device)
-        pipeline = TiMPipeline.from_files(a.model, a.text_encoder, a.vae, device, DTYPES.get(a.dtype), a.lora)
+        pipeline = load_pipeline(a, share.device(a.device))
 
         def request(size: tuple[int, int], steps: int) -> Request:
             return request_of(a, planned_stages(a, pipeline, size, steps))
@@ -134,6 +131,14 @@ def generate_many(a: argparse.Namespace) -> None:
         generate_bulk(pipeline, job_of(a, pipeline, chosen_size(a, pipeline), step_counts(a), request), share)
     finally:
         share.leave()
+
+
+def load_pipeline(a: argparse.Namespace, device: str | None) -> TiMPipeline:
+    """The parts that the arguments name, the network compiled where they say so."""
+    pipeline = TiMPipeline.from_files(a.model, a.text_encoder, a.vae, device, DTYPES.get(a.dtype), a.lora)
+    if a.compile:
+        pipeline.net.compile()
+    return pipeline
 
 
 def step_counts(a: argparse.Namespace) -> list[int]:

@@ -15,6 +15,7 @@ from safetensors import safe_open
 
 from tim_model import OFFICIAL, TiM, TiMPipeline, load_checkpoint, make_times, sample, save_checkpoint
 from tim_model.__main__ import main
+from tim_model.network.compiled import compiled_trunk
 from tim_model.sampling.noise import draw_noise, image_noise_stream, noise_stream
 
 from .broken_files import BROKEN, SENTINEL, TINY
@@ -243,6 +244,21 @@ def test_interruption_while_packages_load_has_no_traceback(root):
     ]
     assert [result.returncode for result in results] == [-signal.SIGINT] * 2
     assert results[0].stderr == "" and "KeyboardInterrupt" in results[1].stderr
+
+
+def test_compile_gives_the_same_image(model, monkeypatch):
+    """Here with graphs that run as they are."""
+    graphs = []
+
+    def trunk_with_graphs(trunk, backend):
+        assert backend == "inductor"
+        return compiled_trunk(trunk, lambda graph, inputs: graphs.append(graph) or graph.forward)
+
+    monkeypatch.setattr("tim_model.network.tim.compiled_trunk", trunk_with_graphs)
+    for out, flags in (("plain.png", ()), ("compiled.png", ("--compile",))):
+        assert make(model, "--class", 1, "--steps", 3, "--out", out, *flags) == 0
+        assert bool(graphs) == bool(flags)
+    assert np.abs(pixels("compiled.png").astype(int) - pixels("plain.png")).max() <= 1
 
 
 LARGE = ("--class", 1, "--size", "40x32", "--strategy", "progressive")

@@ -219,12 +219,9 @@ def check_encoded(text: EncodedText, batch: int, params: TiMParams) -> None:
 
 def check_labels(labels: Tensor, batch: int) -> None:
     """Raise ValueError unless labels are integers (batch,)."""
-    if isinstance(labels, EncodedText) or labels.shape != (batch,) or labels.is_floating_point():
-        found = (
-            "encoded text"
-            if isinstance(labels, EncodedText)
-            else f"shape {tuple(labels.shape)} and dtype {labels.dtype}"
-        )
+    is_tensor = isinstance(labels, Tensor)
+    if not is_tensor or labels.shape != (batch,) or labels.is_floating_point():
+        found = f"shape {tuple(labels.shape)} and dtype {labels.dtype}" if is_tensor else "been encoded as text"
         raise ValueError(f"context has {found}: this network expects integer class labels ({batch},)")
 
 

@@ -29,6 +29,7 @@ from ..objectives.repa import feature_width
 from ..optim.lora import configured_lora
 from ..processes.precision import training_device
 from ..processes.share import ALONE, Share
+from .teacher import read_teacher
 from .vae_space import vae_space
 
 
@@ -41,6 +42,7 @@ class Parts:
     dataset: Dataset
     data: Batches
     checkpoint: Checkpoint | None  # initial weights of the run
+    teacher: Checkpoint | None = None  # frozen weights that an objective learns from
 
     @property
     def class_names(self) -> list[str]:
@@ -95,7 +97,9 @@ def build_parts(config: Config, write: bool = True, state: dict | None = None, s
     text = TextFeatures(config.model.text_encoder, cache) if params.context_dim else None
     dtype = default_dtype(training_device(config.run.cpu))  # known before there is a device: it is part of the keys
     latents = Latents(dataset, "" if dataset.latent else config.model.vae, cache, dtype)
-    return Parts(params, space, dataset, Batches(config, dataset, latents, text, params.num_classes), checkpoint)
+    data = Batches(config, dataset, latents, text, params.num_classes)
+    teacher = read_teacher(config, params) if config.objective.teacher else None
+    return Parts(params, space, dataset, data, checkpoint, teacher)
 
 
 def known_classes(checkpoint: Checkpoint | None, state: dict | None) -> KnownClasses | None:

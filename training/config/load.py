@@ -116,9 +116,9 @@ def check_places(config: Config) -> None:
 def check_objective(config: Config) -> None:
     """Raise ConfigError for an objective that goes with another transport, or without run.compile."""
     o = config.objective
-    if o.name == "split_meanflow" and o.transport != "ot_fm":
-        raise ConfigError(f"objective.transport={o.transport!r}: split_meanflow knows ot_fm only")
-    if config.run.compile and (o.name == "meanflow" or o.name == "tim" and o.derivative == "jvp"):
+    if o.name in ("split_meanflow", "modular_meanflow") and o.transport != "ot_fm":
+        raise ConfigError(f"objective.transport={o.transport!r}: {o.name} knows ot_fm only")
+    if config.run.compile and (o.name in ("meanflow", "modular_meanflow") or o.name == "tim" and o.derivative == "jvp"):
         raise ConfigError("run.compile=true: not with a derivative by jvp, expected objective.derivative=dde")
 
 

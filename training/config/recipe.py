@@ -24,6 +24,7 @@ PATHS = (
     "model.lora",
     "model.vae",
     "model.text_encoder",
+    "objective.teacher",
     "data.path",
     "data.cache",
     "run.folder",

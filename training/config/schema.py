@@ -7,8 +7,9 @@ from typing import Literal, get_args
 
 from tim_model.sampling.transport import get_transport
 
-ObjectiveName = Literal["tim", "flow_matching", "meanflow", "split_meanflow"]
+ObjectiveName = Literal["tim", "flow_matching", "meanflow", "modular_meanflow", "split_meanflow"]
 DerivativeName = Literal["dde", "jvp"]
+Tangent = Literal["own", "sample"]
 # What model.lora_targets may name, beside patterns of layer names.
 LORA_GROUPS = {
     "attention": ("blocks.*.attn.qkv", "blocks.*.attn.proj"),
@@ -80,14 +81,19 @@ class ObjectiveConfig:
     """
 
     name: ObjectiveName = "tim"
-    transport: str = "ot_fm"  # split_meanflow knows ot_fm only
+    transport: str = "ot_fm"  # split_meanflow and modular_meanflow know ot_fm only
     derivative: DerivativeName = "dde"  # of tim
     epsilon: float = 0.005  # of dde: half the time between its two passes
     batched: bool = True  # both passes of dde as one, faster for more memory
     cosine: bool = True  # of tim: adds the cosine term
     power: float = 1.0  # of the adaptive weight of meanflow, 0 for none
+    modulation: float = 1.0  # of modular_meanflow: share of the derivative's gradient that is kept, 0 to 1
+    modulation_warmup: int = 0  # steps over which it rises from 0; 0 for none
+    tangent: Tangent = "own"  # of modular_meanflow: the derivative follows the network's own velocity, or the sample's
     P_mean: float | None = None  # of the times; the transport's own where not set. vp and ve, uniform, use neither
     P_std: float | None = None
+    teacher: str = ""  # of split_meanflow: weights whose velocity the rows with r = t learn, in place of the samples'
+    teacher_cfg: float = 1.0  # guidance of that velocity, 1 for none
     diffusion_ratio: float = 0.5  # share of the global batch, its first rows, with r = t
     consistency_ratio: float = 0.1  # share, its last rows, with r = T_min
     shift_base: int | None = None  # tokens of the size whose times are not shifted; None for no shift at all
@@ -104,6 +110,7 @@ class ObjectiveConfig:
         for what, value, known in (
             ("objective", self.name, get_args(ObjectiveName)),
             ("derivative", self.derivative, get_args(DerivativeName)),
+            ("tangent", self.tangent, get_args(Tangent)),
         ):
             if value not in known:
                 raise ValueError(f"{what} {value!r}: expected one of {', '.join(known)}")
@@ -111,6 +118,12 @@ class ObjectiveConfig:
             raise ValueError(f"epsilon={self.epsilon}: expected a time difference above 0, 0.005 as published")
         if self.power < 0:
             raise ValueError(f"power={self.power}: expected a number from 0 (no adaptive weight), 1 as published")
+        if not 0 <= self.modulation <= 1:
+            raise ValueError(f"modulation={self.modulation}: expected a share from 0 to 1")
+        if self.modulation_warmup < 0:
+            raise ValueError(f"modulation_warmup={self.modulation_warmup}: expected a number of steps, 0 for none")
+        if self.teacher and (self.name != "split_meanflow" or self.guided):
+            raise ValueError(f"teacher={self.teacher!r}: expected none, or name=split_meanflow and guided=false")
         if min(self.diffusion_ratio, self.consistency_ratio) < 0 or self.diffusion_ratio + self.consistency_ratio > 1:
             raise ValueError(
                 f"diffusion_ratio={self.diffusion_ratio} and consistency_ratio={self.consistency_ratio}: expected "

@@ -1,4 +1,4 @@
-"""dF/dt: the total derivative of the network along the path x_t, with r fixed and without gradient."""
+"""dF/dt: the total derivative of the network along the path x_t, with r fixed."""
 
 from __future__ import annotations
 
@@ -54,6 +54,26 @@ def jvp(net: Network, path: Transport, sample: Sample) -> Tensor:
         return net(x_t, path.c_noise(t), path.c_noise(sample.r), sample.context, attention=plain_attention)
 
     return torch.func.jvp(along_path, (x_t, sample.t), (v_t, torch.ones_like(sample.t)))[1]
+
+
+def predict_with_derivative(
+    net: Network, path: Transport, sample: Sample, velocity: Tensor
+) -> tuple[Tensor, Tensor | None, Tensor]:
+    """F, the REPA features where `sample` has their target, and dF/dt, all with gradient, by one pass of `jvp`.
+
+    Args:
+        velocity: of x_t, the tangent, like x.
+    """
+    x_t, c_r = path.interpolate(sample.x, sample.noise, sample.t)[0], path.c_noise(sample.r)
+    options = {"attention": plain_attention} | ({} if sample.h_target is None else {"return_projection": True})
+
+    def along_path(x_t: Tensor, t: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        out = net(x_t, path.c_noise(t), c_r, sample.context, **options)
+        return (out, ()) if sample.h_target is None else (out[0], out[1:])
+
+    tangents = velocity, torch.ones_like(sample.t)
+    F_pred, dF_dt, features = torch.func.jvp(along_path, (x_t, sample.t), tangents, has_aux=True)
+    return F_pred, features[0] if features else None, dF_dt
 
 
 def configured_derivative(config: ObjectiveConfig) -> Derivative:

@@ -1,4 +1,4 @@
-"""The guidance-enhanced target: the network learns guidance, so that sampling needs no second pass."""
+"""Targets with guidance inside, which the network learns, so that sampling needs no second pass."""
 
 from __future__ import annotations
 
@@ -45,3 +45,28 @@ class Guidance:
             mixture = self.w_gt * target + self.w_cond * F_cond + (1 - self.w_gt - self.w_cond) * F_null
             shift[placed] = mixture.to(target.dtype) - target
         return shift
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A frozen network whose guided velocity is the target of rows with r = t (arXiv 2507.16884, two-stage training).
+
+    `cfg` is the weight of its condition, 1 for no guidance; a row without condition learns the velocity without one.
+    """
+
+    net: Network
+    cfg: float
+
+    @torch.no_grad()
+    def velocity(self, path: Transport, sample: Sample) -> Tensor:
+        """F_net(null) + cfg (F_net(context) - F_net(null)) at r = t, like x.
+
+        Args:
+            sample: with `null_context` where `cfg` is not 1.
+        """
+        x_t, c_t = path.interpolate(sample.x, sample.noise, sample.t)[0], path.c_noise(sample.t)
+        F_cond = self.net(x_t, c_t, c_t, sample.context)
+        if self.cfg == 1:
+            return F_cond.to(x_t.dtype)
+        F_null = self.net(x_t, c_t, c_t, sample.null_context)
+        return torch.lerp(F_null, F_cond, self.cfg).to(x_t.dtype)

@@ -1,4 +1,4 @@
-"""Four objectives for the network F(x_t, t, r, context), and the selection by a recipe.
+"""Five objectives for the network F(x_t, t, r, context), and the selection by a recipe.
 
 Each is f(net, path, sample, ..., wrapped) with the transport as `path`; the settings that it reads besides are keyword
 arguments, which `make_objective` binds once. Passes without gradient, for targets, call `net`. The one pass with
@@ -16,10 +16,11 @@ from torch import Tensor
 
 from tim_model.sampling.transport import Transport, per_sample
 
-from ..config.schema import ObjectiveConfig
-from .derivative import Derivative, configured_derivative, jvp, total_derivative
-from .guidance import Guidance
+from ..config.schema import ObjectiveConfig, Tangent
+from .derivative import Derivative, configured_derivative, jvp, predict_with_derivative, total_derivative
+from .guidance import Guidance, Teacher
 from .loss import LossOutput, denoising_loss, finite_rows, predict, time_weight, transition_target
+from .repa import projection_loss
 from .sample import Network, Sample
 
 ADAPTIVE_EPS = 1e-5
@@ -28,19 +29,24 @@ MEANFLOW_EPS = 1e-3
 Objective = Callable[..., LossOutput]  # of (net, path, sample, wrapped=None)
 
 
-def make_objective(config: ObjectiveConfig, ema: Network | None = None) -> Objective:
+def make_objective(config: ObjectiveConfig, ema: Network | None = None, teacher: Network | None = None) -> Objective:
     """The objective of a recipe, with its settings bound; the transport is `get_transport(config.transport)`.
 
     Args:
         ema: the network for the guidance-enhanced target, if `config.guided` is set.
+        teacher: the network of `config.teacher`, if that is set.
     """
     guidance = Guidance(ema, config.w_gt, config.w_cond, config.w_start, config.w_end) if config.guided else None
     if config.name == "tim":
         return partial(tim, derivative=configured_derivative(config), cosine=config.cosine, guidance=guidance)
     if config.name == "meanflow":
         return partial(meanflow, power=config.power, guidance=guidance)
+    if config.name == "modular_meanflow":
+        settings = {"modulation": config.modulation, "warmup": config.modulation_warmup, "tangent": config.tangent}
+        return partial(modular_meanflow, **settings, guidance=guidance)
     if config.name == "split_meanflow":
-        return partial(split_meanflow, guidance=guidance)
+        frozen = Teacher(teacher, config.teacher_cfg) if config.teacher else None
+        return partial(split_meanflow, guidance=guidance, teacher=frozen)
     return partial(flow_matching, guidance=guidance)
 
 
@@ -89,9 +95,46 @@ def meanflow(
     return replace(out, weighted_loss=adaptive(out.denoising_loss, sample.x[0].numel(), power).mean())
 
 
+def modular_meanflow(
+    net: Network, path: Transport, sample: Sample, modulation: float, warmup: int, tangent: Tangent,
+    guidance: Guidance | None = None, wrapped: Network | None = None,
+) -> LossOutput:  # fmt: skip
+    """Modular MeanFlow (arXiv 2508.17426): a share lambda of the derivative's gradient is kept.
+
+    The target of `meanflow` has lambda dF/dt + (1 - lambda) stopgrad(dF/dt) in place of dF/dt; squared error without
+    adaptive weight. At lambda = 0 it is `meanflow` with power 0. The published length of the warm-up is not known.
+
+    Args:
+        modulation: lambda after the warm-up, 0 to 1.
+        warmup: steps over which lambda rises from 0; 0 for none.
+        tangent: the velocity in dF/dt where lambda > 0: "own" is the network's F(x_t, t, t) without gradient, "sample"
+            is noise - x, whose variance then pulls the gradient of F towards 1 / (t - r): one step loses spread.
+
+    Raises:
+        ValueError: a transport other than ot_fm, on which alone F(x_t, t, t) is a velocity.
+    """
+    if path.name != "ot_fm":
+        raise ValueError(f"modular_meanflow on {path.name}: expected transport ot_fm, the linear path")
+    share = modulation * min(1.0, sample.step / warmup) if warmup else modulation
+    if share == 0:
+        return meanflow(net, path, sample, 0.0, guidance, wrapped)
+    x_t, velocity = path.interpolate(sample.x, sample.noise, sample.t)
+    if tangent == "own":
+        with torch.no_grad():
+            velocity = net(x_t, sample.t, sample.t, sample.context).to(velocity)
+    F_pred, features, dF_dt = predict_with_derivative(wrapped or net, path, sample, velocity)
+    target = transition_target(path, sample, share * dF_dt + (1 - share) * dF_dt.detach(), guidance)
+    loss = denoising_loss(F_pred, target, cosine=False)
+    proj_loss = x_t.new_zeros(()) if features is None else projection_loss(features, sample.h_target).mean()
+    weighted = adaptive(loss, sample.x[0].numel(), power=0.0).mean()
+    finite, weight = finite_rows(F_pred, target), torch.ones_like(sample.t)
+    return LossOutput(target.detach(), dF_dt.detach(), weight, loss, weighted, proj_loss, finite)
+
+
 def split_meanflow(
-    net: Network, path: Transport, sample: Sample, guidance: Guidance | None = None, wrapped: Network | None = None
-) -> LossOutput:
+    net: Network, path: Transport, sample: Sample, guidance: Guidance | None = None,
+    teacher: Teacher | None = None, wrapped: Network | None = None,
+) -> LossOutput:  # fmt: skip
     """SplitMeanFlow (arXiv 2507.16884): (t-r) u(t->r) = (s-r) u(s->r) + (t-s) u(t->s), two passes without gradient.
 
     The squared error has no adaptive weight: the network is its own target here, and a weight that leaves large errors
@@ -99,6 +142,7 @@ def split_meanflow(
 
     Args:
         sample: `split` says where s lies; the middle where it is None.
+        teacher: its velocity is the target of the rows with r = t, in place of the samples'.
 
     Raises:
         ValueError: a transport other than ot_fm, whose average velocities alone add up like that.
@@ -107,8 +151,11 @@ def split_meanflow(
         raise ValueError(f"split_meanflow on {path.name}: expected transport ot_fm, the linear path")
     dF_dt, target = torch.zeros_like(sample.x), torch.empty_like(sample.x)
     if len(rows := sample.rows(torch.eq)):
-        placed = sample.placed(rows)
-        target[placed] = transition_target(path, sample.at(rows), dF_dt[placed], guidance)
+        placed, part = sample.placed(rows), sample.at(rows)
+        if teacher:
+            target[placed] = teacher.velocity(path, part)
+        else:
+            target[placed] = transition_target(path, part, dF_dt[placed], guidance)
     if len(rows := sample.rows(torch.ne)):
         target[sample.placed(rows)] = composed_velocity(net, path, sample.at(rows))
     return squared_error(wrapped or net, path, sample, target, dF_dt)

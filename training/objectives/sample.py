@@ -29,6 +29,7 @@ class Sample:
     h_target: Tensor | None = None  # features (B,N,z_dim) for the REPA head
     split: Tensor | None = None  # (B,), where split_meanflow divides an interval: 0 at r and 1 at t
     cpu_times: Tensor | None = None  # (B,2), t and r on the CPU, where rows are chosen without waiting for a device
+    step: int = 0  # of the run, for modular_meanflow, which changes over it
 
     def __post_init__(self):
         x, noise, t, r = self.x, self.noise, self.t, self.r
@@ -57,7 +58,7 @@ class Sample:
         """The sample restricted to some rows (n,) of the CPU."""
         values = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "cpu_times"}
         placed = self.placed(rows)
-        values = {name: None if value is None else value[placed] for name, value in values.items()}
+        values = {name: value[placed] if isinstance(value, Tensor) else value for name, value in values.items()}
         return Sample(**values, cpu_times=self.cpu_times[rows])
 
     def at_rest(self) -> Sample:

@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from tim_model import TiM
 
 from ..components.parts import Parts, build_net, frozen_dtype
+from ..components.teacher import build_teacher
 from ..config.schema import Config, RunConfig
 from ..data.batches import Batch
 from ..optim.ema import EMA
@@ -41,7 +42,8 @@ class Learner:
         prepare_net(self.net, config.run)
         exchange(None)  # all processes reach this point or all end: from here on networks communicate
         self.wrapped, self.optimizer = self.accelerator.prepare(self.net, optimizer)
-        self.loss = StepLoss(config, self.ema.net, self.params.patch_size, processes.device)
+        teacher = build_teacher(parts.teacher, processes.device) if parts.teacher else None
+        self.loss = StepLoss(config, self.ema.net, self.params.patch_size, processes.device, teacher)
 
     def sampling(self) -> AbstractContextManager:
         """The precision in which the EMA network samples: with LoRA that of its frozen weights, else float32."""

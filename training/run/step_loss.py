@@ -28,10 +28,11 @@ class StepLoss:
     Args:
         ema: the network of the guidance-enhanced target.
         patch_size: pixels or cells per token and side.
+        teacher: the network of `objective.teacher`, if that is set.
     """
 
-    def __init__(self, config: Config, ema: TiM, patch_size: int, device: torch.device):
-        self.objective = make_objective(config.objective, ema)
+    def __init__(self, config: Config, ema: TiM, patch_size: int, device: torch.device, teacher: TiM | None = None):
+        self.objective = make_objective(config.objective, ema, teacher)
         self.transport = get_transport(config.objective.transport)
         self.config = config.objective
         self.seed = config.run.seed
@@ -57,7 +58,9 @@ class StepLoss:
         h_target = None if self.encoder is None else self.encoder(batch.images, h, w)
         split = draws.uniform("split").to(device, non_blocking=True)
         contexts = context, batch.context, batch.null_context
-        sample = Sample(batch.x, noise, t, r, *contexts, h_target=h_target, split=split, cpu_times=times)
+        sample = Sample(
+            batch.x, noise, t, r, *contexts, h_target=h_target, split=split, cpu_times=times, step=step
+        )
         return self.objective(net, self.transport, sample, wrapped=wrapped)
 
     def total(self, out: LossOutput) -> Tensor:

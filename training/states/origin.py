@@ -17,9 +17,15 @@ from ..components.parts import Parts
 from ..config.schema import Config, ObjectiveConfig
 from ..data.tensor_cache import hash_model
 
-FILES = ("data.path", "model.checkpoint", "model.lora", "model.vae", "model.text_encoder")  # recorded by content
+FILES = (  # recorded by content
+    "data.path", "model.checkpoint", "model.lora", "model.vae", "model.text_encoder", "objective.teacher",
+)  # fmt: skip
 SHAPES = ("resolution", "max_aspect", "square", "bucket_step")  # settings of data that change the digest
-READ_BY = {"derivative": {"tim"}, "epsilon": {"tim"}, "cosine": {"tim"}, "power": {"meanflow"}}  # objectives
+READ_BY = {
+    "derivative": {"tim"}, "epsilon": {"tim"}, "cosine": {"tim"}, "power": {"meanflow"},
+    "modulation": {"modular_meanflow"}, "modulation_warmup": {"modular_meanflow"}, "tangent": {"modular_meanflow"},
+    "teacher": {"split_meanflow"},
+}  # fmt: skip
 GUIDANCE = {"w_gt", "w_cond", "w_start", "w_end"}
 
 
@@ -34,6 +40,7 @@ def origin(config: Config, parts: Parts) -> dict[str, object]:
         "model.vae": latents.model_hash if latents.vae else "",
         "model.text_encoder": text.model_hash if text else "",
         **{f"objective.{name}": value for name, value in trained_objective(config.objective).items()},
+        **({"objective.teacher": hash_weights(parts.teacher.state_dict)} if parts.teacher else {}),
     }
 
 
@@ -51,6 +58,7 @@ def trained_objective(o: ObjectiveConfig) -> dict[str, object]:
         values[name] = None if default is None else default if values[name] is None else values[name]
     idle = {name for name, readers in READ_BY.items() if o.name not in readers} | {"batched"}
     idle |= set() if o.guided else GUIDANCE
+    idle |= set() if o.teacher else {"teacher_cfg"}
     idle |= set() if o.repa else {"repa_weight"}
     idle |= {"epsilon"} if o.derivative != "dde" else set()
     return {name: value for name, value in values.items() if name not in idle}

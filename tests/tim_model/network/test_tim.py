@@ -237,7 +237,11 @@ def shaped(*shape: int) -> torch.Tensor:
         ("text", {"context": torch.tensor([1, 2])}, "dtype torch.int64: this network expects text features"),
         ("text", {"context": EncodedText(shaped(1, 5, 64), ((), ()))}, "context is encoded text (1, 5, 64)"),
         ("text", {"context": EncodedText(shaped(2, 5, 64), ((),))}, "of 1 blocks: expected (2, length, 64) of 2"),
-        ("class", {"context": EncodedText(shaped(2, 5, 64), ())}, "context has been encoded as text: this network expects"),
+        (
+            "class",
+            {"context": EncodedText(shaped(2, 5, 64), ())},
+            "context has been encoded as text: this network expects",
+        ),
     ],
 )
 def test_unfit_inputs_are_refused_in_one_line(kind, changes, message):

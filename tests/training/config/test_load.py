@@ -237,14 +237,16 @@ def test_missing_recipe(tmp_path):
         load_config(tmp_path / "none.yaml")
 
 
-def test_split_meanflow_is_on_ot_fm_only(recipe):
-    with pytest.raises(ConfigError, match=r"^objective\.transport='vp': split_meanflow knows ot_fm only"):
-        load_config(recipe, ["objective.name=split_meanflow", "objective.transport=vp"])
+@pytest.mark.parametrize("name", ["split_meanflow", "modular_meanflow"])
+def test_objectives_on_ot_fm_only(recipe, name):
+    with pytest.raises(ConfigError, match=rf"^objective\.transport='vp': {name} knows ot_fm only"):
+        load_config(recipe, [f"objective.name={name}", "objective.transport=vp"])
 
 
-def test_jvp_is_not_compiled(recipe):
+@pytest.mark.parametrize("option", ["objective.derivative=jvp", "objective.name=modular_meanflow"])
+def test_jvp_is_not_compiled(recipe, option):
     with pytest.raises(ConfigError, match=r"run\.compile=true: not with a derivative by jvp"):
-        load_config(recipe, ["run.compile=true", "objective.derivative=jvp"])
+        load_config(recipe, ["run.compile=true", option])
 
 
 @pytest.mark.parametrize("path", [p for p in RECIPES if p.stem.startswith("text")], ids=lambda path: path.stem)

@@ -1,4 +1,4 @@
-"""The four objectives: one signature, their targets, and the truth as the fixed point of each."""
+"""The five objectives: one signature, their targets, and the truth as the fixed point of each."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_truth_is_the_fixed_point(name):
     assert wrong.denoising_loss.mean() > 1e-5
 
 
-@pytest.mark.parametrize("name", ["meanflow", "split_meanflow"])
+@pytest.mark.parametrize("name", ["meanflow", "modular_meanflow", "split_meanflow"])
 def test_average_velocity_is_the_target(name):
     sample = gaussian_batch()
     target = loss_of(truth, sample, name=name).target
@@ -144,6 +144,28 @@ def test_split_guides_velocities_alone():
     assert [c_t.tolist() for c_t in seen] == [sample.t[:2].tolist()] * 2
     torch.testing.assert_close(guided[:2], plain[:2] + 0.75 * condition[:2])
     assert torch.equal(guided[2:], plain[2:])
+
+
+@pytest.mark.parametrize("cfg", [1.0, 2.5])
+def test_split_learns_velocities_of_a_teacher(cfg):
+    """Rows with r = t, guided; a row whose condition was dropped learns the velocity without one."""
+    sample = gaussian_batch()
+    condition = torch.arange(32.0, dtype=torch.float64).view(32, 1, 1, 1).expand_as(sample.x).clone()
+    condition[1] = -1
+    sample = replace(sample, context=condition, null_context=torch.full_like(condition, -1))
+    grads = []
+
+    def teacher(x_t, c_t, c_r, context):
+        assert torch.equal(c_t, c_r) and len(x_t) == 2
+        grads.append(torch.is_grad_enabled())
+        return context
+
+    config = ObjectiveConfig(name="split_meanflow", teacher="flow.safetensors", teacher_cfg=cfg)
+    target = make_objective(config, teacher=teacher)(truth, OT_FM, sample).target
+    torch.testing.assert_close(target[0], torch.full_like(target[0], -1 + cfg))
+    torch.testing.assert_close(target[1], torch.full_like(target[1], -1.0))
+    torch.testing.assert_close(target[2:], loss_of(truth, sample, name="split_meanflow").target[2:])
+    assert not any(grads) and len(grads) == (1 if cfg == 1 else 2)
 
 
 def test_flow_matching_is_the_velocity_alone():
@@ -194,6 +216,8 @@ def test_tim_takes_its_settings():
 def test_refusals():
     with pytest.raises(ValueError, match="split_meanflow on vp: expected transport ot_fm"):
         split_meanflow(golden_net(), TRANSPORTS["vp"], golden_batch())
+    with pytest.raises(ValueError, match="modular_meanflow on vp: expected transport ot_fm"):
+        loss_of(golden_net(), golden_batch(), name="modular_meanflow", transport="vp")
     with pytest.raises(ValueError, match="power=-1: expected a number from 0"):
         ObjectiveConfig(power=-1)
     with pytest.raises(ValueError, match="epsilon=0: expected a time difference above 0"):

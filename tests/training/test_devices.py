@@ -128,7 +128,10 @@ def test_loss_of_every_transport_is_that_of_the_cpu(derivative, transport):
     settings = {"transport": transport, "derivative": derivative, "epsilon": 0.05}
     with PretendedDevice("mps") as device:
         moved.to(device.device).load_state_dict(net.state_dict())
-        values = {name: device.put(value) for name, value in vars(sample).items() if value is not None}
+        values = {
+            name: device.put(value) if isinstance(value, torch.Tensor) else value
+            for name, value in vars(sample).items()
+        }
         found = loss_of(moved, Sample(**values), **settings)
         assert {value.device for value in vars(found).values()} == {device.device}
     expected = loss_of(net, sample, **settings)

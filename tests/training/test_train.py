@@ -109,7 +109,7 @@ def test_accumulation_and_checkpointing_change_nothing(data, tmp_path):
     "options",
     [
         ["objective.name=flow_matching"], ["objective.name=meanflow", "run.gradient_checkpointing=true"],
-        ["objective.name=modular_meanflow", "run.gradient_checkpointing=true"],
+        ["objective.name=modular_meanflow", "optimizer.accumulation=2"],
         ["objective.name=split_meanflow"], ["objective.derivative=jvp"], ["objective.guided=true"],
         ["objective.transport=vp", "sampling.every=2", "sampling.steps=[1, 2]"], ["run.precision=bf16"],
         ["data.mirror=true", "data.workers=2"], ["optimizer.lr_batch=12", "objective.batched=false"],

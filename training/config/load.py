@@ -120,6 +120,10 @@ def check_objective(config: Config) -> None:
         raise ConfigError(f"objective.transport={o.transport!r}: {o.name} knows ot_fm only")
     if config.run.compile and (o.name in ("meanflow", "modular_meanflow") or o.name == "tim" and o.derivative == "jvp"):
         raise ConfigError("run.compile=true: not with a derivative by jvp, expected objective.derivative=dde")
+    if config.run.gradient_checkpointing and o.name == "modular_meanflow":
+        raise ConfigError(
+            "run.gradient_checkpointing=true: not with modular_meanflow, expected a larger optimizer.accumulation"
+        )
 
 
 def get(config: Config, key: str) -> object:

@@ -31,6 +31,7 @@ def runs(tmp_path_factory):
 
 def learn(runs, tmp_path, *options: str) -> torch.Tensor:
     """The weights of a student, all in one."""
+    tmp_path.mkdir(exist_ok=True)
     assert train(write_recipe(tmp_path, runs / "data"), *STUDENT, *options) == 0
     return torch.cat([value.flatten() for value in last_state(tmp_path / "run")["net"].values()])
 

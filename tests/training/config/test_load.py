@@ -249,6 +249,11 @@ def test_jvp_is_not_compiled(recipe, option):
         load_config(recipe, ["run.compile=true", option])
 
 
+def test_derivative_with_gradient_keeps_everything(recipe):
+    with pytest.raises(ConfigError, match=r"run\.gradient_checkpointing=true: not with modular_meanflow"):
+        load_config(recipe, ["run.gradient_checkpointing=true", "objective.name=modular_meanflow"])
+
+
 @pytest.mark.parametrize("path", [p for p in RECIPES if p.stem.startswith("text")], ids=lambda path: path.stem)
 def test_captioned_pictures_are_not_mirrored(path):
     """Else "left of" would become false."""

@@ -8,7 +8,7 @@ from .highres import TiMHighResSampler
 from .latent import TiMEmptyLatent
 from .loaders import TiMModelLoader, TiMTextEncoderLoader, TiMVAELoader
 from .resolution import TiMNativeResolution
-from .sampler import TiMSampler, TiMTransitionSampler
+from .sampler import TiMAdaptiveSampler, TiMSampler, TiMTransitionSampler
 from .schedule import TiMTransitionSchedule
 from .solvers import TiMSamplerAB2, TiMSamplerAFloPS, TiMSamplerEPD, TiMSamplerSADA, TiMSamplerSkippedStep
 from .sweep import TiMJoinGrids, TiMModelStepSweep, TiMStepSweep
@@ -36,6 +36,7 @@ NODES: list[type[io.ComfyNode]] = [
     TiMSamplerEPD,
     TiMModelStepSweep,
     TiMJoinGrids,
+    TiMAdaptiveSampler,
 ]
 
 

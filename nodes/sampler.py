@@ -8,6 +8,7 @@ from ..tim_model import SCHEDULES
 from ..tim_model.sampling.tuned import TUNED
 from .aliases import search_aliases
 from .guider import guidance_inputs
+from .host.adaptive_sampler import build_adaptive_sampler
 from .host.guider import build_guider
 from .host.model import tim_model_of
 from .host.transition_sampler import build_sampler, sample_latent, schedule_sigmas
@@ -63,6 +64,31 @@ class TiMTransitionSampler(io.ComfyNode):
         cls, stochasticity: float, velocity: bool, fit_mask: bool = True, restart: float = 0.0
     ) -> io.NodeOutput:
         return io.NodeOutput(build_sampler(stochasticity, velocity, fit_mask, restart))
+
+
+class TiMAdaptiveSampler(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TiMAdaptiveSampler",
+            display_name="TiM Adaptive Sampler",
+            category="TiM",
+            **search_aliases("transition model", "any step", "adaptive steps", "tolerance"),
+            description="As many transitions as each image needs, up to the steps of the schedule, for SamplerCustom "
+            "nodes.",
+            inputs=[
+                io.Float.Input(
+                    "tolerance", default=0.1, min=0.001, max=10.0, step=0.01, round=False,
+                    tooltip="How far the image by one jump and that by two may be apart, relative to its size: smaller "
+                    "takes more network calls. The schedule's steps are the most calls; its times between are unused.",
+                )
+            ],
+            outputs=[io.Sampler.Output(tooltip="For SamplerCustom and SamplerCustomAdvanced.")],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, tolerance: float) -> io.NodeOutput:
+        return io.NodeOutput(build_adaptive_sampler(tolerance))
 
 
 class TiMSampler(io.ComfyNode):

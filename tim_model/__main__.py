@@ -13,7 +13,7 @@ from typing import NoReturn
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from .arguments import DEFAULT_STEPS, DTYPES, build_parser
+from .arguments import DEFAULT_STEPS, DTYPES, MOST_CALLS, build_parser
 from .bulk.share import join
 from .checkpoint import describe, read_checkpoint, write_checkpoint
 from .console import escape_unprintable
@@ -113,6 +113,9 @@ def generate(a: argparse.Namespace) -> None:
         description = f"steps: {' + '.join(map(str, counts))}"
         with tqdm(total=sum(counts), unit="step", desc=description) as bar, logging_redirect_tqdm():
             images = pipeline.generate(request, condition, lambda step: bar.update())
+            bar.total = bar.n  # fewer than the most that a tolerance may take
+        if a.tolerance:
+            print(f"{description}: {bar.n} network calls")
         rows.append(({**files_of(a), **request.metadata()}, to_pictures(images)))
     save_rows(rows, a.out)
 
@@ -143,7 +146,7 @@ def load_pipeline(a: argparse.Namespace, device: str | None) -> TiMPipeline:
 
 def step_counts(a: argparse.Namespace) -> list[int]:
     """The step count of each row; of own times, which have theirs, there is one row."""
-    return [0] if a.times else a.steps or [DEFAULT_STEPS]
+    return [0] if a.times else a.steps or [MOST_CALLS if a.tolerance else DEFAULT_STEPS]
 
 
 def check_single(a: argparse.Namespace) -> None:
@@ -167,6 +170,9 @@ def check_options(a: argparse.Namespace) -> None:
         raise ValueError(f"--table without --solver {EPD}: leave it out, or take that solver")
     if a.solver and (a.strategy != NATIVE or a.stochasticity or a.restart):
         raise ValueError("--solver with --strategy progressive, --stochasticity or --restart: leave one of them out")
+    if a.tolerance and (a.strategy != NATIVE or a.stochasticity or a.restart or a.solver or a.schedule or a.times):
+        others = "--strategy progressive, --stochasticity, --restart, --solver, --schedule or --times"
+        raise ValueError(f"--tolerance with {others}: leave one of them out")
     native = a.strategy == NATIVE
     names = [name for name in (PLANNING if native else ("times", "schedule")) if getattr(a, name) is not None]
     if names:
@@ -206,7 +212,7 @@ def request_of(a: argparse.Namespace, stages: list[Stage]) -> Request:
     solver = Solver(a.solver, read_table(a.table) if a.table else None) if a.solver else None
     return Request(
         **what, negative=a.negative, stages=tuple(stages), seed=a.seed,
-        sampling=sampling, rope=a.rope, strategy=a.strategy, solver=solver,
+        sampling=sampling, rope=a.rope, strategy=a.strategy, solver=solver, tolerance=a.tolerance,
         **{name: getattr(a, name) for name in PLANNING},
     )  # fmt: skip
 

@@ -20,6 +20,7 @@ from .sampling.tuned import TUNED
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 DEFAULT_STEPS = 4
+MOST_CALLS = 16  # with --tolerance
 # Values such as -1e-3 and -inf, which argparse takes for options.
 NEGATIVE = re.compile(r"-(\d|\.\d|inf(inity)?$)", re.IGNORECASE)
 
@@ -81,7 +82,7 @@ def add_generate(command: argparse.ArgumentParser) -> None:
     add_lora(command, "use a LoRA of the model (and its text encoder)")
     add("--vae", type=Path, help="DC-AE or SD-VAE in the layout of diffusers; pixel-space models need none")
     add("--steps", type=step_counts, metavar="N[,N...]",
-        help=f"step counts, one image each (default {DEFAULT_STEPS})")  # fmt: skip
+        help=f"step counts, one image each (default {DEFAULT_STEPS}, with --tolerance {MOST_CALLS})")  # fmt: skip
     add("--schedule", choices=[*SCHEDULES, TUNED],
         help=f"how steps are spread (default uniform); {TUNED} needs what tune-schedule writes")  # fmt: skip
     add("--times", type=refusing(parse_times), help='own schedule, such as "1, 0.6, 0.25, 0"; in place of --steps')
@@ -91,6 +92,9 @@ def add_generate(command: argparse.ArgumentParser) -> None:
     add("--stochasticity", type=at_least(0.0), default=0.0, help="share of noise renewed on the way (default 0)")
     add("--restart", type=at_least(0.0, 1.0), default=0.0, metavar="SHARE",
         help="share by which each step goes past its end; new noise leads back (0 to 1, default 0)")  # fmt: skip
+    add("--tolerance", type=at_least(1e-6), metavar="E",
+        help="as many steps as each image needs to agree with fewer up to this relative difference, such as 0.1; "
+        "--steps is the most network calls")  # fmt: skip
     add("--solver", choices=SOLVERS, help="follow the network's velocities with a solver, in place of its transitions")
     add("--table", type=Path, help="a file of python -m training.epd for --solver epd (default: the midpoint rule)")
     add("--seed", type=at_least(0, 2**64 - 1), default=0)

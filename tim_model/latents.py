@@ -12,6 +12,7 @@ from .network.latent_space import LatentSpace, latent_shape
 from .network.rope import RopeScaling
 from .network.tim import TiM
 from .request import Request
+from .sampling.adaptive import sample_adaptively
 from .sampling.noise import draw_noise
 from .sampling.progressive import Codec, sample_progressively
 from .sampling.sampler import Condition, Step
@@ -28,9 +29,25 @@ def sample_latents(
     """Latents of the last stage's size, one for each row of the condition; see `sample_progressively`."""
     if request.solver:
         return solve(net, request, condition, space, rope_scaling, callback)
+    if request.tolerance is not None:
+        return adapt(net, request, condition, space, rope_scaling, callback)
     return sample_progressively(
         partial(net, rope_scaling=rope_scaling), request.stages, *condition, space=space, seed=request.seed, vae=vae,
         callback=callback, **vars(request.sampling),
+    )  # fmt: skip
+
+
+def adapt(
+    net: TiM, request: Request, condition: Condition, space: LatentSpace, rope_scaling: RopeScaling,
+    callback: Callback = None,
+) -> Tensor:  # fmt: skip
+    """Latents by as many transitions as each image needs; errors of `sample_adaptively`."""
+    stage = request.stages[0]
+    shape = latent_shape(space, net.params.patch_size, stage.width, stage.height, len(condition.context))
+    noise = draw_noise(shape, request.seed).to(condition.context.device)
+    return sample_adaptively(
+        partial(net, rope_scaling=rope_scaling), noise, stage.times, request.tolerance, *condition, callback=callback,
+        **vars(request.sampling),
     )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 
 from .network.rope import RopeScaling
+from .sampling.adaptive import check_tolerance
 from .sampling.noise import Seed
 from .sampling.progressive import Stage
 from .sampling.sampler import Sampling
@@ -30,6 +31,7 @@ class Request:
         rope: a name in `ROPE_SCALINGS`, for images beyond the native size.
         enlarge: what grows from stage to stage, "pixels" or "latents".
         solver: follows the network's velocities in place of its transitions; in one stage, without stochasticity.
+        tolerance: as many transitions as each image needs, up to the number of steps; see `sample_adaptively`.
         strategy, renoise, large_steps, shift: how the stages were planned, for the record alone; see `plan_stages`.
 
     Raises:
@@ -45,6 +47,7 @@ class Request:
     rope: str = "none"
     enlarge: str | None = None  # pixels
     solver: Solver | None = None
+    tolerance: float | None = None
     strategy: str = NATIVE
     renoise: float | None = None
     large_steps: int | None = None
@@ -65,6 +68,10 @@ class Request:
         how = self.sampling
         if self.solver and (len(self.stages) > 1 or how.stochasticity or how.restart):
             raise ValueError("a solver with stochasticity, restarts or several stages: expected one stage and no noise")
+        if self.tolerance is not None:
+            check_tolerance(self.tolerance)
+            if self.solver or len(self.stages) > 1:
+                raise ValueError("a tolerance with a solver or several stages: expected one stage and no solver")
 
     @property
     def guided(self) -> bool:
@@ -80,9 +87,10 @@ class Request:
             planned["stages"] = ", ".join(f"{stage.width}x{stage.height}" for stage in self.stages)
         how, last = self.sampling, self.stages[-1]
         solver = {"solver": self.solver.name} if self.solver else {}
+        times = {"times": "; ".join(", ".join(f"{t:g}" for t in stage.times) for stage in self.stages)}
+        times = times if self.tolerance is None else {"tolerance": self.tolerance}  # which has times of its own
         return {
-            **what, "steps": len(self.stages[0].times) - 1,
-            "times": "; ".join(", ".join(f"{t:g}" for t in stage.times) for stage in self.stages),
+            **what, "steps": len(self.stages[0].times) - 1, **times,
             "cfg": how.cfg, "guidance": "{:g} {:g}".format(*how.guidance_interval),
             "stochasticity": how.stochasticity, **({"restart": how.restart} if how.restart else {}), "seed": self.seed,
             "size": f"{last.width}x{last.height}", "strategy": self.strategy, **planned, "rope": self.rope,

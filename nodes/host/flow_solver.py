@@ -11,12 +11,11 @@ import comfy.model_sampling
 import comfy.samplers
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from ...tim_model.sampling.noise import image_noise_stream
-from ...tim_model.sampling.sampler import Step
 from ...tim_model.sampling.solvers.epd import EPDTable, epd, fingerprint
 from ...tim_model.sampling.solvers.steps import Counted, per_image
+from .transition_sampler import reporting
 
 logger = logging.getLogger(__name__)
 
@@ -40,14 +39,7 @@ def sample_velocities(model, x: Tensor, sigmas: Tensor, extra_args=None, callbac
         return (x_t - model(x_t, times, **extra_args)) / per_image(x_t, times)
 
     velocity = Counted(field)
-    with tqdm(total=len(sigmas) - 1, disable=disable) as bar:
-
-        def report(step: Step) -> None:
-            bar.update()
-            if callback is not None:
-                denoised = step.x_t - step.t * step.F
-                callback({"x": step.x_t, "i": step.i, "sigma": step.t, "sigma_hat": step.t, "denoised": denoised})
-
+    with reporting(len(sigmas) - 1, callback, disable) as report:
         end = solver(model, extra_args)(velocity, x, torch.as_tensor(sigmas).tolist(), report=report)
     logger.info(f"{velocity.calls} network calls in {len(sigmas) - 1} steps")
     return end

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import comfy.model_patcher
@@ -52,18 +54,38 @@ def sample_transitions(
     if len(sigmas) < 2:
         return x
     extra_args = extra_args or {}
-    run_options = extra_args.get("model_options", {}).get("transformer_options", {})
-    masked = bool(run_options.get(MASKED)) and settings.fit_mask and not settings.velocity
+    masked = keeps_part(extra_args) and settings.fit_mask and not settings.velocity
+    restart = 0.0 if masked else settings.restart
+    stream = (image_noise_stream if restart else noise_stream)(extra_args.get("seed") or 0)
+    with reporting(len(sigmas) - 1, callback, disable) as report:
+        return sample(
+            transition_field(model, extra_args, masked), x, torch.as_tensor(sigmas).tolist(), None,
+            stochasticity=settings.stochasticity, velocity=settings.velocity, noise_fn=stream, callback=report,
+            restart=restart, redraw=masked,
+        )  # fmt: skip
+
+
+def keeps_part(extra_args: dict) -> bool:
+    """Whether a run is under a noise mask that keeps something."""
+    return bool(extra_args.get("model_options", {}).get("transformer_options", {}).get(MASKED))
+
+
+def transition_field(model, extra_args: dict, masked: bool = False) -> Callable[..., Tensor]:
+    """The host's model, guidance included, as the network F(x_t, t (B,), r (B,), None) that `sample` steps with."""
 
     def field(x_t: Tensor, t: Tensor, r: Tensor, context: None) -> Tensor:
         options = comfy.model_patcher.create_model_options_clone(extra_args.get("model_options", {}))
-        options.setdefault("transformer_options", {}).update({TARGET: float(r[0]), MASKED: masked})
+        options.setdefault("transformer_options", {}).update({TARGET: r, MASKED: masked})
         denoised = model(x_t, t, **{**extra_args, "model_options": options})
         return (x_t - denoised) / t[:, None, None, None]
 
-    restart = 0.0 if masked else settings.restart
-    stream = (image_noise_stream if restart else noise_stream)(extra_args.get("seed") or 0)
-    with tqdm(total=len(sigmas) - 1, disable=disable) as bar:
+    return field
+
+
+@contextmanager
+def reporting(steps: int, callback: Callable | None, disable: bool | None) -> Iterator[Callable[[Step], None]]:
+    """What passes each step on to a bar and to the host's callback."""
+    with tqdm(total=steps, disable=disable) as bar:
 
         def report(step: Step) -> None:
             bar.update()
@@ -71,10 +93,7 @@ def sample_transitions(
                 denoised = step.x_t - step.t * step.F
                 callback({"x": step.x_t, "i": step.i, "sigma": step.t, "sigma_hat": step.t, "denoised": denoised})
 
-        return sample(
-            field, x, torch.as_tensor(sigmas).tolist(), None, stochasticity=settings.stochasticity,
-            velocity=settings.velocity, noise_fn=stream, callback=report, restart=restart, redraw=masked,
-        )  # fmt: skip
+        yield report
 
 
 def build_sampler(

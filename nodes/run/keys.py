@@ -5,8 +5,8 @@ the network's dtype.
 
 In transformer_options, for one network call:
     TIME: (B,) the time of x_t, set by the model for the network.
-    TARGET: the time that the step leads to: a float from a sampler, (B,) from the model for the network. Where a
-        sampler sets none, `transitions.target_time` says what holds.
+    TARGET: the time that the step leads to: a float or (B,) from a sampler, (B,) from the model for the network.
+        Where a sampler sets none, `transitions.target_time` says what holds.
 
 In transformer_options, for a whole run:
     MASKED: True under a noise mask that keeps something.

@@ -37,7 +37,7 @@ def target_time(t: Tensor, transformer_options: dict) -> Tensor:
     """
     t = t.float()
     if TARGET in transformer_options:
-        r = t.clamp(max=transformer_options[TARGET])
+        r = t.minimum(stated_target(t, transformer_options[TARGET]))
     elif transformer_options.get(TRANSITIONS):
         r = next_times(t, transformer_options["sample_sigmas"].float())
     else:
@@ -49,6 +49,12 @@ def target_time(t: Tensor, transformer_options: dict) -> Tensor:
             )
         return t
     return masked_target(t, r) if transformer_options.get(MASKED) else r
+
+
+def stated_target(t: Tensor, target: float | Tensor) -> Tensor:
+    """The target that a sampler states, for all images or (B,) for each, in the shape of t: guidance repeats images."""
+    target = torch.as_tensor(target).to(t)
+    return target.repeat(len(t) // len(target)) if target.ndim else target
 
 
 class TargetModel:

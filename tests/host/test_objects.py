@@ -88,7 +88,7 @@ ALIASES = {
     "gemma": {"TiMTextEncoderLoader"},
     "dc-ae": {"TiMVAELoader", "TiMVAEDecodeHighRes", "TiMVAEEncodeHighRes"},
     "any step": {"TiMModelLoader", "TiMSampler", "TiMTransitionSampler", "TiMStepSweep", "TiMHighResSampler"}
-    | {"TiMTransitionSchedule"},
+    | {"TiMTransitionSchedule", "TiMAdaptiveSampler"},
 }
 
 

@@ -161,21 +161,34 @@ def sample(
         ValueError: bad times, guidance without a null context, and what `Sampling` refuses.
     """
     how = Sampling(**settings)
-    path = get_transport(how.transport)
     times = check_ends([float(t) for t in times], how.transport)
-    if any(how.guides(t) for t in times[:-1]) and null_context is None:
-        null_context = default_null(net, context, how.cfg)
-    field = guided_field(net, context, null_context, how.cfg)
+    predict = predictor(net, context, null_context, how, times)
     x = noise.to(torch.promote_types(noise.dtype, torch.float32))  # the state and its times never in bfloat16
     for i, (t, r) in enumerate(pairwise(times)):
-        target = t if how.velocity else (1 - how.restart) * r if how.restart else r
-        c_t, c_r = (path.c_noise(x.new_full((len(x),), time)) for time in (t, target))
-        F = field(x, c_t, c_r, how.guides(t))
+        F = predict(x, t, t if how.velocity else (1 - how.restart) * r if how.restart else r)
         x_r = take_step(x, t, r, F, how, noise_fn)
         if callback is not None:
             callback(Step(i, t, r, x, F, x_r))
         x = x_r
     return x
+
+
+def predictor(
+    net: Callable, context: Tensor, null_context: Tensor | None, how: Sampling, times: Sequence[float]
+) -> Callable[[Tensor, float, float | Tensor], Tensor]:
+    """The network's F, like x (B,...), of steps from t to r, one time or one for each image (B,); guided where t is.
+
+    A class network knows its null label; errors of `default_null`.
+    """
+    if null_context is None and any(how.guides(t) for t in times[:-1]):
+        null_context = default_null(net, context, how.cfg)
+    field, path = guided_field(net, context, null_context, how.cfg), get_transport(how.transport)
+
+    def predict(x: Tensor, t: float, r: float | Tensor) -> Tensor:
+        c_t, c_r = (path.c_noise(x.new_zeros(len(x)) + time) for time in (t, r))
+        return field(x, c_t, c_r, how.guides(t))
+
+    return predict
 
 
 def take_step(x: Tensor, t: float, r: float, F: Tensor, how: Sampling, noise_fn: Callable[[Tensor], Tensor]) -> Tensor:

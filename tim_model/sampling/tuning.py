@@ -58,17 +58,16 @@ def cheapest_path(costs: Tensor, steps: int) -> list[int]:
 def descend(jump: Jump, noise: Tensor, end: Tensor, path: list[int], grid: Sequence[float]) -> list[int]:
     """The path after moving each inner place on the grid, as long as the whole run's discrepancy falls."""
 
-    def cost(path: list[int]) -> float:
-        return discrepancy(walk(jump, noise, [grid[k] for k in path])[-1], end)
-
-    best = cost(path)
+    states = walk(jump, noise, [grid[k] for k in path])
+    best = discrepancy(states[-1], end)
     for _ in range(ROUNDS):
         before = best
         for i in range(1, len(path) - 1):
             for k in neighbors(path, i):
                 tried = [*path[:i], k, *path[i + 1 :]]
-                if (found := cost(tried)) < best:
-                    best, path = found, tried
+                rest = walk(jump, states[i - 1], [grid[k] for k in tried[i - 1 :]])  # before it nothing changes
+                if (found := discrepancy(rest[-1], end)) < best:
+                    best, path, states = found, tried, [*states[: i - 1], *rest]
         if best == before:
             break
     return path

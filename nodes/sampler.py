@@ -78,7 +78,7 @@ class TiMAdaptiveSampler(io.ComfyNode):
             "nodes.",
             inputs=[
                 io.Float.Input(
-                    "tolerance", default=0.1, min=0.001, max=10.0, step=0.01, round=False,
+                    "tolerance", default=0.15, min=0.001, max=10.0, step=0.01, round=False,
                     tooltip="How far the image by one jump and that by two may be apart, relative to its size: smaller "
                     "takes more network calls. The schedule's steps are the most calls; its times between are unused.",
                 )

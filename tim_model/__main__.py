@@ -19,7 +19,7 @@ from .checkpoint import describe, read_checkpoint, write_checkpoint
 from .console import escape_unprintable
 from .files.tensor_files import check_target
 from .generate_bulk import check_bulk, generate_bulk, job_of
-from .images import grid, save_png, to_pictures
+from .images import grid, joined, save_png, to_pictures
 from .lora.facts import describe_lora
 from .lora.updates import is_lora, merge_updates, read_lora, read_loras, write_lora
 from .network.latent_space import latent_shape
@@ -234,14 +234,6 @@ def save_rows(rows: list[tuple[dict[str, object], list]], out: Path) -> None:
     labels = [f"steps: {settings['steps']}" for settings, _ in rows]
     settings = {**joined([settings for settings, _ in rows]), "batch": len(rows[0][1])}
     save_png(grid([pictures for _, pictures in rows], labels), out, settings)
-
-
-def joined(rows: list[dict[str, object]]) -> dict[str, object]:
-    """The settings of several rows as one: values that differ are joined, step counts as `--steps` takes them."""
-    return {
-        name: ("," if name == "steps" else " | ").join(dict.fromkeys(str(row[name]) for row in rows))
-        for name in rows[0]
-    }
 
 
 def command() -> NoReturn:

@@ -93,7 +93,7 @@ def add_generate(command: argparse.ArgumentParser) -> None:
     add("--restart", type=at_least(0.0, 1.0), default=0.0, metavar="SHARE",
         help="share by which each step goes past its end; new noise leads back (0 to 1, default 0)")  # fmt: skip
     add("--tolerance", type=at_least(1e-6), metavar="E",
-        help="as many steps as each image needs to agree with fewer up to this relative difference, such as 0.1; "
+        help="as many steps as each image needs to agree with fewer up to this relative difference, such as 0.15; "
         "--steps is the most network calls")  # fmt: skip
     add("--solver", choices=SOLVERS, help="follow the network's velocities with a solver, in place of its transitions")
     add("--table", type=Path, help="a file of python -m training.epd for --solver epd (default: the midpoint rule)")

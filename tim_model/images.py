@@ -86,3 +86,11 @@ def stack(sheets: Sequence[Image.Image]) -> Image.Image:
         joined.paste(sheet, (0, top))
         top += sheet.height + GAP
     return joined
+
+
+def joined(rows: list[dict[str, object]]) -> dict[str, object]:
+    """The settings of several rows as one: values that differ are joined, step counts as `--steps` takes them."""
+    return {
+        name: ("," if name == "steps" else " | ").join(dict.fromkeys(str(row[name]) for row in rows))
+        for name in rows[0]
+    }

@@ -15,7 +15,7 @@ from .transition_sampler import keeps_part, reporting, sample_transitions, trans
 
 
 def sample_tolerance(
-    model, x: Tensor, sigmas: Tensor, extra_args=None, callback=None, disable=None, tolerance: float = 0.1
+    model, x: Tensor, sigmas: Tensor, extra_args=None, callback=None, disable=None, tolerance: float = 0.15
 ) -> Tensor:
     """`tim_model.sampling.adaptive.sample_adaptively` in the form of the host's samplers: a sigma is a time t.
 

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from ...tim_model.sampling.noise import image_noise_stream
+from ...tim_model.sampling.sampler import per_image
 from ...tim_model.sampling.solvers.epd import EPDTable, epd, fingerprint
-from ...tim_model.sampling.solvers.steps import Counted, per_image
+from ...tim_model.sampling.solvers.steps import Counted
 from .transition_sampler import reporting
 
 logger = logging.getLogger(__name__)

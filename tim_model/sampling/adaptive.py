@@ -14,9 +14,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from .sampler import Sampling, Step, check_ends, predictor, sample
+from .sampler import Sampling, Step, check_ends, per_image, predictor, sample
 from .schedule import make_times
-from .solvers.steps import dot, per_image
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +24,11 @@ LEAST = PROBES + 2  # calls, from which on images can differ
 PLACES = 0.75, 0.6  # of the way, where the first two steps lead: the demo's tuned times of three, docs/solvers.md
 
 Report = Callable[[Step], None]
+
+
+def sizes(x: Tensor) -> Tensor:
+    """The norms (B,) of the images of x (B,...)."""
+    return x.flatten(1).norm(dim=1)
 
 
 class Transitions:
@@ -59,8 +63,7 @@ class Transitions:
         direct = self.jump_all(x_t, t, end)
         self.x = self.jump_all(x_t, t, s)
         found = self.jump_all(self.x, s, end)
-        apart = found - direct
-        return found, (dot(apart, apart) / dot(found, found)).sqrt()
+        return found, sizes(found - direct) / sizes(found)
 
     def finish(self, found: Tensor, times: Sequence[float], strides: Sequence[int]) -> Tensor:
         """The ends: `found` for images with stride 0, of others by every stride-th of the times."""
@@ -102,33 +105,42 @@ def sample_adaptively(
     Raises:
         ValueError: as for `sample`, a bad tolerance, or settings that are not those of plain transitions.
     """
+    how = plain_settings(tolerance, **settings)
+    times = check_ends([float(t) for t in times], how.transport)
+    if len(times) - 1 < LEAST:
+        logger.warning(f"{len(times) - 1} network calls: a tolerance has nothing to choose below {LEAST}")
+        return sample(net, noise, times, context, null_context, callback=callback, **settings)
+    predict = predictor(net, context, null_context, how, times)
+    run = Transitions(predict, noise.to(torch.promote_types(noise.dtype, torch.float32)), callback)
+    return through(run, times[0], times[-1], len(times) - 1, tolerance)
+
+
+def plain_settings(tolerance: float, **settings) -> Sampling:
+    """The settings of plain transitions; ValueError for any other, or a bad tolerance."""
     how = Sampling(**settings)
     check_tolerance(tolerance)
     if how != Sampling(how.cfg, how.guidance_interval):
         raise ValueError("a tolerance with stochasticity, restarts, velocities or another transport: leave one out")
-    times = check_ends([float(t) for t in times], how.transport)
-    most = len(times) - 1
-    if most < LEAST:
-        logger.warning(f"{most} network calls, the steps as they are: a tolerance has nothing to choose below {LEAST}")
-        return sample(net, noise, times, context, null_context, callback=callback, **settings)
-    predict = predictor(net, context, null_context, how, times)
-    run = Transitions(predict, noise.to(torch.promote_types(noise.dtype, torch.float32)), callback)
-    start, end = times[0], times[-1]
+    return how
+
+
+def through(run: Transitions, start: float, end: float, most: int, tolerance: float) -> Tensor:
+    """The ends of all images in at most so many calls, which are logged."""
     t, s = (end + place * (start - end) for place in PLACES)
     later = make_times("uniform", later_steps(most), s, end)
     found, differences = run.probe(start, t, s, end)
     strides = choose_strides(differences.tolist(), tolerance, len(later) - 1)
     x = run.finish(found, later, strides)
     own = Counter(PROBES + ((len(later) - 1) // stride if stride else 0) for stride in strides)
-    told = ", ".join(f"{calls} ({count}x)" for calls, count in sorted(own.items()))
-    logger.info(f"{run.calls} network calls of at most {most}; each image by itself: {told}")
+    counts = ", ".join(f"{calls} ({count}x)" for calls, count in sorted(own.items()))
+    logger.info(f"{run.calls} network calls of at most {most}; each image by itself: {counts}")
     return x
 
 
 def check_tolerance(tolerance: float) -> None:
     """ValueError for a tolerance that is not above 0, or not finite."""
     if not 0 < tolerance < math.inf:
-        raise ValueError(f"tolerance={tolerance:g}: expected a number above 0, such as 0.1")
+        raise ValueError(f"tolerance={tolerance:g}: expected a number above 0, such as 0.15")
 
 
 def later_steps(most: int) -> int:

@@ -191,6 +191,11 @@ def predictor(
     return predict
 
 
+def per_image(x: Tensor, values: Tensor) -> Tensor:
+    """Values (B,) in the shape that scales the images of x (B,...)."""
+    return values.reshape(-1, *[1] * (x.ndim - 1))
+
+
 def take_step(x: Tensor, t: float, r: float, F: Tensor, how: Sampling, noise_fn: Callable[[Tensor], Tensor]) -> Tensor:
     """The state at r that follows from the state x at t and the network's output F, like x."""
     path = get_transport(how.transport)

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .steps import Report, Velocity, dot, finish, per_image, start, stepped
+from ..sampler import per_image
+from .steps import Report, Velocity, dot, finish, start, stepped
 
 SMALL = 0.5  # below it, series are more exact than the closed forms of phi1 and phi2
 FACTORIALS = [1, 1, 2, 6, 24, 120, 720, 5040, 40320, 362880, 3628800, 39916800]

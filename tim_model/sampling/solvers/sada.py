@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .steps import Report, Velocity, dot, finish, per_image, start, stepped
+from ..sampler import per_image
+from .steps import Report, Velocity, dot, finish, start, stepped
 
 RULES = ("paper", "norm", "alternate")
 LAST = 3  # steps at the end that are never skipped

@@ -63,11 +63,6 @@ def stepped(i: int, t: float, r: float, x_t: Tensor, F: Tensor, x_r: Tensor, rep
     return x_r
 
 
-def per_image(x: Tensor, values: Tensor) -> Tensor:
-    """Values (B,) in the shape that scales the images of x (B,...)."""
-    return values.reshape(-1, *[1] * (x.ndim - 1))
-
-
 def dot(a: Tensor, b: Tensor) -> Tensor:
     """The inner products (B,) of each image's elements."""
     return (a * b).flatten(1).sum(1)

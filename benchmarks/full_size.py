@@ -1,7 +1,7 @@
 """Peak memory and time of the full-size text-to-image stack in a real host, with random weights.
 
 Writes the official layouts (865M network, Gemma-3-1b, DC-AE f32c32) to disk in bfloat16, 4.4 GB, and makes one image
-through the text_to_image workflow. Run it with the Python of dev.py's environment:
+through the first template. Run it with the Python of dev.py's environment:
 
     TIM_HOST_DIR=/path/to/ComfyUI python -m benchmarks.full_size --size 256 --steps 1
 """
@@ -9,7 +9,6 @@ through the text_to_image workflow. Run it with the Python of dev.py's environme
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import tempfile
 import time
@@ -19,14 +18,13 @@ import psutil
 import torch
 
 from devtools.random_stack import with_published_files, write_stack
-from devtools.server import ROOT, Host, prepare_base
-
-WORKFLOW = ROOT / "workflows" / "api" / "text_to_image.json"
+from devtools.server import Host, prepare_base
+from devtools.templates.names import TEXT_TO_IMAGE, read_prompt
 
 
 def workflow(size: int, steps: int) -> dict:
     """The template with the published files; only size and steps are changed."""
-    prompt = with_published_files(json.loads(WORKFLOW.read_text(encoding="utf-8")), size, size)
+    prompt = with_published_files(read_prompt(TEXT_TO_IMAGE), size, size)
     for node in prompt.values():
         if node["class_type"] == "TiMSampler":
             node["inputs"]["steps"] = steps

@@ -9,7 +9,6 @@ with the Python of dev.py's environment:
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import tempfile
 import time
@@ -19,15 +18,15 @@ from pathlib import Path
 import psutil
 
 from devtools.client import PromptFailed
-from devtools.server import ROOT, Host, prepare_base
+from devtools.server import Host, prepare_base
+from devtools.templates.names import CLASSES, TEXT_TO_IMAGE, read_prompt
 
-WORKFLOWS = ROOT / "workflows" / "api"
 EVERY = 100  # prompts from one line of the table to the next
 
 
 def workflow(name: str, **changes: object) -> dict:
     """A template with other values for inputs, whichever node has them; it shows its images and saves none."""
-    prompt = json.loads((WORKFLOWS / f"{name}.json").read_text(encoding="utf-8"))
+    prompt = read_prompt(name)
     for node in prompt.values():
         node["inputs"] |= {key: value for key, value in changes.items() if key in node["inputs"]}
         if node["class_type"] == "SaveImage":
@@ -37,23 +36,23 @@ def workflow(name: str, **changes: object) -> dict:
 
 
 def draw(host: Host, i: int) -> None:
-    host.run(workflow("text_to_image", seed=i, steps=2 + i % 3))
+    host.run(workflow(TEXT_TO_IMAGE, seed=i, steps=2 + i % 3))
 
 
 def draw_class(host: Host, i: int) -> None:
-    host.run(workflow("class_conditional", seed=i, batch_size=1 + i % 4))
+    host.run(workflow(CLASSES, seed=i, batch_size=1 + i % 4))
 
 
 def fail(host: Host, i: int) -> None:
     try:
-        host.run(workflow("text_to_image", seed=i, width=72))
+        host.run(workflow(TEXT_TO_IMAGE, seed=i, width=72))
     except PromptFailed:
         return
     raise SystemExit("a size that the model cannot have was drawn")
 
 
 def interrupt(host: Host, i: int) -> None:
-    prompt_id = host.queue(workflow("text_to_image", seed=i, steps=10_000))
+    prompt_id = host.queue(workflow(TEXT_TO_IMAGE, seed=i, steps=10_000))
     time.sleep(0.1 + 0.1 * (i % 3))
     while prompt_id not in host.get(f"/history/{prompt_id}"):
         host.interrupt()

@@ -38,9 +38,10 @@ def find_browser() -> str | None:
 
 
 @contextmanager
-def open_page(host: Client, width: int = 1600, height: int = 900) -> Iterator[Page]:
-    """The host's page in a new browser, ready to be used."""
-    host.request("POST", "/settings", json=SETTINGS).raise_for_status()
+def open_page(host: Client, width: int = 1600, height: int = 900, nodes_2: bool = False) -> Iterator[Page]:
+    """The host's page in a new browser, ready to be used; nodes in the rendering Nodes 2.0 or in the classic one."""
+    settings = SETTINGS | {"Comfy.VueNodes.Enabled": nodes_2}
+    host.request("POST", "/settings", json=settings).raise_for_status()
 
     def only_host(route: Route) -> None:
         if route.request.url.startswith(host.url + "/"):
@@ -65,12 +66,12 @@ def templates_button(page: Page):
 
 
 def open_template(page: Page, name: str) -> None:
-    """Open one of this pack's workflows from the template browser."""
+    """Open one of this pack's workflows from the template browser, and close what it says about missing models."""
     templates_button(page).click()
     dialog = page.get_by_role("dialog")
     dialog.get_by_text(PACK, exact=True).first.click()
     dialog.get_by_test_id(f"template-workflow-{name}").click()
-    dialog.wait_for(state="detached")
+    page.wait_for_function("name => app.extensionManager.workflow.activeWorkflow.filename === name", arg=name)
     page.wait_for_function("window.app.graph._nodes.some(node => node.type.startsWith('TiM'))")
 
 
@@ -78,9 +79,35 @@ def press_run(page: Page) -> None:
     page.get_by_role("button", name="Run", exact=True).first.click()
 
 
+IMAGE_NODES = "app.graph._nodes.filter(node => ['SaveImage', 'PreviewImage'].includes(node.type))"
+# The classic rendering keeps a node's images in the node, Nodes 2.0 shows them as elements of the page.
+IMAGE_OF = """node => node.imgs?.[0] ?? document.querySelector(`[data-node-id="${node.id}"] img[src*="filename="]`)"""
+BOX_OF = """node => {
+    const {canvas, ds} = app.canvas
+    const page = canvas.getBoundingClientRect()
+    const element = document.querySelector(`[data-node-id="${node.id}"]`)
+    if (!element) return Array.from(node.boundingRect)
+    const {left, top, width, height} = element.getBoundingClientRect()
+    const place = [(left - page.left) / ds.scale - ds.offset[0], (top - page.top) / ds.scale - ds.offset[1]]
+    return [...place, width / ds.scale, height / ds.scale]
+}"""
+
+
 def wait_for_images(page: Page) -> list[dict[str, Any]]:
-    """Wait until every Save Image node shows its image; their addresses and sizes as the page has them."""
-    nodes = "app.graph._nodes.filter(node => node.type === 'SaveImage')"
-    page.wait_for_function(f"{nodes}.every(node => node.imgs?.length && node.imgs[0].complete)")
+    """Wait until every Save Image and Preview Image shows its image; addresses and sizes as the page has them."""
+    page.wait_for_function(f"{IMAGE_NODES}.map({IMAGE_OF}).every(image => image?.complete && image.naturalWidth)")
     described = "({src, naturalWidth, naturalHeight}) => ({src, size: [naturalWidth, naturalHeight]})"
-    return page.evaluate(f"{nodes}.map(node => node.imgs[0]).map({described})")
+    return page.evaluate(f"{IMAGE_NODES}.map({IMAGE_OF}).map({described})")
+
+
+def fit_view(page: Page) -> float:
+    """Fit the graph into the page; pixels of a unit then."""
+    page.evaluate("app.extensionManager.command.execute('Comfy.Canvas.FitView')")
+    page.wait_for_timeout(1500)  # the view glides there
+    return page.evaluate("app.canvas.ds.scale")
+
+
+def node_boxes(page: Page) -> dict[str, tuple[float, float, float, float]]:
+    """Left, top, width and height of each node with its title, as the page shows it, in units of the graph."""
+    boxes = page.evaluate(f"app.graph._nodes.map(node => [`${{node.id}} ${{node.type}}`, ({BOX_OF})(node)])")
+    return {name: tuple(box) for name, box in boxes}

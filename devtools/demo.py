@@ -15,8 +15,9 @@ from tqdm import tqdm
 
 from devtools.client import PromptFailed, PromptRejected
 from devtools.server import ROOT, Host, HostFailed, development_host, stop_on_terminate
+from devtools.templates.names import TEXT_TO_IMAGE, prompt_file
 
-WORKFLOW = ROOT / "workflows" / "api" / "text_to_image.json"
+WORKFLOW = prompt_file(TEXT_TO_IMAGE)
 OUTPUT = ROOT / "demo_output"
 PROMPTS = [
     "a red sneaker",

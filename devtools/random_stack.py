@@ -12,11 +12,13 @@ from typing import Any
 
 import torch
 
-from tim_model import OFFICIAL, TiM, TiMParams
+from tim_model import OFFICIAL, TiM, TiMParams, save_checkpoint
 
 MODEL_FILE = "t2i_model.bin"
 TEXT_ENCODER_FILE = "gemma-3-1b-it/model.safetensors"
 VAE_FILE = "dc-ae-f32c32-sana-1.1/diffusion_pytorch_model.safetensors"
+CLASS_FILES = {256: "c2i_model_256.safetensors", 512: "c2i_model_512.safetensors"}
+SD_VAE_FILE = "sd-vae-ft-ema/diffusion_pytorch_model.safetensors"
 
 GEMMA = {
     "model_type": "gemma3_text", "architectures": ["Gemma3ForCausalLM"], "hidden_size": 1152, "num_hidden_layers": 26,
@@ -33,6 +35,14 @@ SMALL_TIM = TiMParams(
     in_channels=32, patch_size=1, hidden_size=64, depth=3, num_heads=4, mlp_hidden=170, adaln_hidden=24,
     context_dim=32, z_dim=16, projector_dim=32,
 )  # fmt: skip
+SMALL_CLASS = {
+    "hidden_size": 64,
+    "depth": 2,
+    "num_heads": 4,
+    "mlp_hidden": 170,
+    "adaln_hidden": 24,
+    "num_classes": 1000,
+}
 RES, VIT = "ResBlock", "EfficientViTBlock"
 DC_AE = {
     "latent_channels": 32, "attention_head_dim": 32, "scaling_factor": 0.41407,
@@ -43,6 +53,10 @@ DC_AE = {
     "encoder_qkv_multiscales": ((), (), (), (5,), (5,), (5,)),
     "decoder_qkv_multiscales": ((), (), (), (5,), (5,), (5,)),
     "downsample_block_type": "conv", "upsample_block_type": "interpolate",
+}  # fmt: skip
+SD_VAE = {  # in full size, the only one that a host knows
+    "down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4,
+    "block_out_channels": (128, 256, 512, 512), "layers_per_block": 2, "latent_channels": 4,
 }  # fmt: skip
 SMALL_DC_AE = {
     "attention_head_dim": 16, "encoder_block_out_channels": (8, 8, 16, 16, 32, 32),
@@ -57,6 +71,14 @@ def write_stack(models: Path, small: bool = True, dtype: torch.dtype = torch.flo
     write_tim(models / "diffusion_models" / MODEL_FILE, params, dtype)
     write_gemma((models / "text_encoders" / TEXT_ENCODER_FILE).parent, GEMMA | (SMALL_GEMMA if small else {}), dtype)
     write_dc_ae((models / "vae" / VAE_FILE).parent, DC_AE | (SMALL_DC_AE if small else {}), dtype)
+
+
+def write_class_models(models: Path) -> None:
+    """Write small class models and an SD-VAE in half precision, under the names of the published files."""
+    write_sd_vae((models / "vae" / SD_VAE_FILE).parent)
+    for side, space in {256: {"in_channels": 4, "patch_size": 2}, 512: {"in_channels": 32, "patch_size": 1}}.items():
+        net = randomize(TiM(TiMParams(**space, **SMALL_CLASS)), seed=side)
+        save_checkpoint(net, models / "diffusion_models" / CLASS_FILES[side])
 
 
 def with_published_files(workflow: dict[str, Any], width: int, height: int) -> dict[str, Any]:
@@ -138,3 +160,12 @@ def write_dc_ae(folder: Path, config: dict[str, Any], dtype: torch.dtype = torch
     with torch.device("meta"):
         model = AutoencoderDC(**config).to(dtype)
     randomize(model.to_empty(device="cpu"), seed=3).save_pretrained(folder)
+
+
+def write_sd_vae(folder: Path) -> None:
+    """A folder as diffusers saves it, in half precision."""
+    from diffusers import AutoencoderKL
+
+    with torch.device("meta"):
+        model = AutoencoderKL(**SD_VAE)
+    randomize(model.to_empty(device="cpu"), seed=6).half().save_pretrained(folder)

@@ -13,6 +13,7 @@ from playwright.sync_api import Page
 
 from devtools.browser import find_browser, open_page, open_template, press_run, wait_for_images
 from devtools.server import ROOT, Host, temporary_host
+from devtools.templates.names import TEXT_TO_IMAGE
 
 README = ROOT / "docs" / "text_to_image.png"
 
@@ -31,7 +32,7 @@ def result(page: Page, name: str) -> Image.Image:
 def take(host: Host) -> None:
     README.parent.mkdir(exist_ok=True)
     with open_page(host, width=1600, height=900) as page:
-        result(page, "text_to_image").save(README, optimize=True)
+        result(page, TEXT_TO_IMAGE).save(README, optimize=True)
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from devtools.server import HostFailed, development_host, stop_on_terminate
+from devtools.templates.start import ADDRESS, offer_start
 
 
 def main() -> int:
@@ -15,8 +16,11 @@ def main() -> int:
     stop_on_terminate()
     print("starting ComfyUI ...", flush=True)
     try:
-        with development_host(options.port) as host:
-            print(f"ComfyUI with this pack: {host.url}\nlog: {host.log_file}\nCtrl-C stops it", flush=True)
+        host = development_host(options.port)
+        offer_start(host.base)
+        with host:
+            print(f"ComfyUI with this pack: {host.url}\nfirst template: {host.url}{ADDRESS}", flush=True)
+            print(f"log: {host.log_file}\nCtrl-C stops it", flush=True)
             return host.process.wait()
     except KeyboardInterrupt:
         return 0

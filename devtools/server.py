@@ -178,11 +178,8 @@ def development_host(port: int = 0) -> Host:
         sys.exit("TIM_HOST_DIR is not set: start this with `python dev.py run` or `python dev.py comfy`")
     from torch import accelerator
 
-    host_dir, base = Path(os.environ["TIM_HOST_DIR"]), prepare_base(ROOT / ".host")
-    example = host_dir / "input" / "example.png"  # which workflows with Load Image start from
-    if example.exists():
-        shutil.copy(example, base / "input")
-    return Host(host_dir, base, cpu=not accelerator.is_available(), port=port)
+    base = prepare_base(ROOT / ".host")
+    return Host(Path(os.environ["TIM_HOST_DIR"]), base, cpu=not accelerator.is_available(), port=port)
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ from .guider import TiMGuider
 from .highres import TiMHighResSampler
 from .latent import TiMEmptyLatent
 from .loaders import TiMModelLoader, TiMTextEncoderLoader, TiMVAELoader
+from .numbered_grid import TiMNumberedGrid
 from .resolution import TiMNativeResolution
 from .sampler import TiMAdaptiveSampler, TiMSampler, TiMTransitionSampler
 from .schedule import TiMTransitionSchedule
@@ -37,6 +38,7 @@ NODES: list[type[io.ComfyNode]] = [
     TiMModelStepSweep,
     TiMJoinGrids,
     TiMAdaptiveSampler,
+    TiMNumberedGrid,
 ]
 
 

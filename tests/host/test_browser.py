@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from devtools.browser import find_browser, open_page, open_template, press_run, wait_for_images
+from devtools.templates.names import TEXT_TO_IMAGE
 
 pytestmark = [
     pytest.mark.skipif(find_browser() is None, reason="no Chromium or Chrome"),
@@ -15,7 +16,7 @@ pytestmark = [
 def test_text_to_image_template(host):
     earlier = host.get("/history")
     with open_page(host) as page:
-        open_template(page, "text_to_image")
+        open_template(page, TEXT_TO_IMAGE)
         press_run(page)
         (shown,) = wait_for_images(page)
     assert shown["size"] == [384, 384]

@@ -136,17 +136,10 @@ SMALL_CLASS = TiMParams(
 
 @pytest.fixture(scope="module")
 def class_pipeline(stack) -> TiMPipeline:
-    """A small class model in the latents of a random SD-VAE. The host only knows the full width of that."""
-    from diffusers import AutoencoderKL
+    """A small class model in the latents of a random SD-VAE."""
+    from devtools.random_stack import randomize, write_sd_vae
 
-    from devtools.random_stack import randomize
-
-    stages = 4
-    config = {"down_block_types": ("DownEncoderBlock2D",) * stages, "up_block_types": ("UpDecoderBlock2D",) * stages}
-    widths = {"block_out_channels": (128, 256, 512, 512), "layers_per_block": 2, "latent_channels": 4}
-    with torch.device("meta"):
-        vae = AutoencoderKL(**config, **widths)
-    randomize(vae.to_empty(device="cpu"), seed=6).half().save_pretrained(stack / "vae" / "sd-vae-ft-ema")
+    write_sd_vae(stack / "vae" / "sd-vae-ft-ema")
     net = randomize(TiM(SMALL_CLASS), seed=7)
     save_checkpoint(net, stack / "diffusion_models" / "small_class.safetensors")
     return TiMPipeline.from_files(

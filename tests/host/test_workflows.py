@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 import io
-import json
-from pathlib import Path
+import re
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from PIL import Image
 
-WORKFLOWS = sorted((Path(__file__).resolve().parents[2] / "workflows").glob("*.json"))
-NOTES = {"Note", "MarkdownNote"}
+from devtools.random_stack import write_class_models
+from devtools.templates.catalog import GRAPHS
+from devtools.templates.formats import to_prompt, to_workflow
+from devtools.templates.graph import NOTE
+from devtools.templates.names import (
+    DEMOS,
+    FOLDER,
+    WITH_DOWNLOADS,
+    prompt_file,
+    read_prompt,
+    read_workflow,
+    thumbnail_file,
+    workflow_file,
+)
+from devtools.templates.thumbnails import SIDE
 
-each_workflow = pytest.mark.parametrize("path", WORKFLOWS, ids=[path.stem for path in WORKFLOWS])
+each_workflow = pytest.mark.parametrize("name", GRAPHS)
 
 
-def read(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def api_file(path: Path) -> Path:
-    return path.parent / "api" / path.name
+@pytest.fixture(scope="module")
+def class_models(stack) -> None:
+    """Small random class models and a random SD-VAE, under the names of the published files, in the host's folder."""
+    write_class_models(stack)
 
 
 def without_titles(prompt: dict[str, Any]) -> dict[str, Any]:
@@ -29,29 +40,51 @@ def without_titles(prompt: dict[str, Any]) -> dict[str, Any]:
     return {key: {"class_type": node["class_type"], "inputs": node["inputs"]} for key, node in prompt.items()}
 
 
+def test_names_are_in_reading_order_and_name_downloads():
+    assert [re.match(r"TiM (\d) [A-Z]", name)[1] for name in GRAPHS] == [str(i + 1) for i in range(len(GRAPHS))]
+    assert "start here" in next(iter(GRAPHS))
+    assert [name for name in GRAPHS if "needs downloads" in name] == WITH_DOWNLOADS
+    assert [*DEMOS, *WITH_DOWNLOADS] == list(GRAPHS)
+
+
 def test_templates_are_listed(host):
-    listed = host.get("/workflow_templates")["ComfyUI-TiM"]
-    assert sorted(listed) == [path.stem for path in WORKFLOWS]
-    assert "class_conditional" in listed
+    assert sorted(host.get("/workflow_templates")["ComfyUI-TiM"]) == sorted(GRAPHS)
+
+
+def test_there_are_no_other_files():
+    files = [(workflow_file(name), prompt_file(name), thumbnail_file(name)) for name in GRAPHS]
+    assert set(FOLDER.rglob("*.*")) == {path for paths in files for path in paths}
 
 
 @each_workflow
-def test_template_and_thumbnail_are_served(host, path):
+def test_template_and_thumbnail_are_served(host, name):
     folder = "/api/workflow_templates/ComfyUI-TiM"
-    assert host.get(f"{folder}/{path.name}") == read(path)
-    thumbnail = host.request("GET", f"{folder}/{path.stem}.jpg")
+    assert host.get(f"{folder}/{quote(name)}.json") == read_workflow(name)
+    thumbnail = host.request("GET", f"{folder}/{quote(name)}.jpg")
     assert thumbnail.status_code == 200
     assert len(thumbnail.content) < 60_000
-    assert min(Image.open(io.BytesIO(thumbnail.content)).size) >= 200
+    assert Image.open(io.BytesIO(thumbnail.content)).size == (SIDE, SIDE)
 
 
 @each_workflow
-def test_api_form_is_the_same_graph(to_api, path):
-    assert without_titles(to_api(read(path))) == without_titles(read(api_file(path)))
+def test_files_are_what_the_command_writes(host, name):
+    """After a change of a node or of the demo's models: python -m devtools.templates."""
+    info, graph = host.object_info(), GRAPHS[name]()
+    assert read_workflow(name) == to_workflow(info, graph)
+    assert without_titles(read_prompt(name)) == without_titles(to_prompt(info, graph))
 
 
-def test_api_forms_have_their_workflows():
-    assert sorted(WORKFLOWS[0].parent.glob("api/*")) == [api_file(path) for path in WORKFLOWS]
+@each_workflow
+def test_api_form_is_the_same_graph(to_api, name):
+    assert without_titles(to_api(read_workflow(name))) == without_titles(read_prompt(name))
+
+
+@each_workflow
+def test_note_is_short(name):
+    """Inline code in a colored note cannot be read in Nodes 2.0."""
+    (note,) = (node["widgets_values"][0] for node in read_workflow(name)["nodes"] if node["type"] == NOTE)
+    assert len(note.split("\n\n")) <= 3 and "](https://" in note
+    assert not re.search(r"`|^#", note, re.MULTILINE)
 
 
 def quarter_size(prompt: dict[str, Any]) -> dict[str, Any]:
@@ -65,10 +98,9 @@ def quarter_size(prompt: dict[str, Any]) -> dict[str, Any]:
 
 
 @each_workflow
-def test_workflow_runs_to_a_picture(host, stack, to_api, path):
-    """With the bundled models, and with small random ones in place of those to download."""
-    host.upload_image(Image.radial_gradient("L").convert("RGB"), "example.png")
-    images = host.images(host.run(quarter_size(to_api(read(path)))))
+def test_workflow_runs_to_a_picture(host, stack, class_models, to_api, name):
+    """With the bundled models, and with small random ones in place of those to download; without a file of input."""
+    images = host.images(host.run(quarter_size(to_api(read_workflow(name)))))
     assert images
     assert all(low < high for image in images for low, high in image.convert("RGB").getextrema())
 
@@ -86,17 +118,17 @@ def is_widget(kind: str | list) -> bool:
 
 
 @each_workflow
-def test_widgets_are_complete(host, path):
+def test_widgets_are_complete(host, name):
     """A value too few or too many would shift all that follow."""
     info = host.object_info()
-    nodes = [node for node in read(path)["nodes"] if node["type"] not in NOTES]
+    nodes = [node for node in read_workflow(name)["nodes"] if node["type"] != NOTE]
     counts = {node["type"]: len(node["widgets_values"]) for node in nodes}
-    assert counts == {name: widget_count(info[name]) for name in counts}
+    assert counts == {kind: widget_count(info[kind]) for kind in counts}
 
 
 @each_workflow
-def test_links_join_what_the_nodes_have(host, path):
-    workflow, info = read(path), host.object_info()
+def test_links_join_what_the_nodes_have(host, name):
+    workflow, info = read_workflow(name), host.object_info()
     nodes = {node["id"]: node for node in workflow["nodes"]}
     for link, origin, output, target, slot, kind in workflow["links"]:
         assert link in nodes[origin]["outputs"][output]["links"]
@@ -107,14 +139,3 @@ def test_links_join_what_the_nodes_have(host, path):
         assert inputs[nodes[target]["inputs"][slot]["name"]][0] == kind
     assert max(link[0] for link in workflow["links"]) == workflow["last_link_id"]
     assert max(nodes) == workflow["last_node_id"]
-
-
-@each_workflow
-def test_nodes_do_not_overlap(path):
-    boxes = [(*node["pos"], *node["size"]) for node in read(path)["nodes"]]
-    title = 30  # pixels above a node's position
-    for i, (x, y, width, height) in enumerate(boxes):
-        for other_x, other_y, other_width, other_height in boxes[:i]:
-            apart = x >= other_x + other_width or other_x >= x + width
-            apart |= y - title >= other_y + other_height or other_y - title >= y + height
-            assert apart, f"boxes at {x},{y} and {other_x},{other_y}"

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from devtools.server import Host, prepare_base, stop_on_terminate
+from devtools.templates.start import offer_start
 
 # Nodes of other packs, as far as tests need them.
 PACKS = sorted(Path(__file__).with_name("packs").glob("*.py"))
@@ -30,6 +31,7 @@ def host_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     base = prepare_base(tmp_path_factory.mktemp("host"))
     for pack in PACKS:
         shutil.copy(pack, base / "custom_nodes")
+    offer_start(base)
     return base
 
 

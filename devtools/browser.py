@@ -38,7 +38,9 @@ def find_browser() -> str | None:
 
 
 @contextmanager
-def open_page(host: Client, width: int = 1600, height: int = 900, nodes_2: bool = False) -> Iterator[Page]:
+def open_page(
+    host: Client, address: str = "", width: int = 1600, height: int = 900, nodes_2: bool = False
+) -> Iterator[Page]:
     """The host's page in a new browser, ready to be used; nodes in the rendering Nodes 2.0 or in the classic one."""
     settings = SETTINGS | {"Comfy.VueNodes.Enabled": nodes_2}
     host.request("POST", "/settings", json=settings).raise_for_status()
@@ -55,7 +57,7 @@ def open_page(host: Client, width: int = 1600, height: int = 900, nodes_2: bool 
         page = browser.new_page(viewport={"width": width, "height": height})
         page.set_default_timeout(TIMEOUT)
         page.route("**/*", only_host)
-        page.goto(host.url)
+        page.goto(host.url + address)
         templates_button(page).wait_for()
         yield page
         browser.close()

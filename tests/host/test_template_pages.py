@@ -19,8 +19,7 @@ from devtools.browser import (
     wait_for_images,
 )
 from devtools.templates.catalog import GRAPHS
-from devtools.templates.names import DEMOS, TEXT_TO_IMAGE, WITH_DOWNLOADS, read_workflow
-from devtools.templates.start import ADDRESS
+from devtools.templates.names import DEMOS, WITH_DOWNLOADS, read_workflow
 
 pytestmark = [
     pytest.mark.skipif(find_browser() is None, reason="no Chromium or Chrome"),
@@ -91,10 +90,3 @@ def test_search_finds_all(page):
     for name in GRAPHS:
         dialog.get_by_test_id(f"template-workflow-{name}").wait_for()
     page.keyboard.press("Escape")
-
-
-def test_address_opens_the_first_template(page, host):
-    page.goto(host.url + ADDRESS)
-    page.wait_for_function("window.app?.graph?._nodes.some(node => node.type.startsWith('TiM'))")
-    kinds = sorted(page.evaluate("app.graph._nodes.map(node => node.type)"))
-    assert kinds == sorted(node["type"] for node in read_workflow(TEXT_TO_IMAGE)["nodes"])

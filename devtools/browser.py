@@ -57,6 +57,7 @@ def open_page(
         page = browser.new_page(viewport={"width": width, "height": height})
         page.set_default_timeout(TIMEOUT)
         page.route("**/*", only_host)
+        page.add_init_script("localStorage.vueNodesBannerDismissed = true")  # lies over the graph
         page.goto(host.url + address)
         templates_button(page).wait_for()
         yield page

@@ -17,10 +17,12 @@ INPAINTING = "TiM 5 Inpainting"
 CLASSES = "TiM 6 Classes instead of text"
 OFFICIAL_TEXT = "TiM 7 Official text model, needs downloads"
 OFFICIAL_CLASSES = "TiM 8 Official class models, needs downloads"
+BESIDE_SAMPLERS = "TiM beside accelerated samplers"
+BESIDE_MODELS = "TiM beside SD3.5 Turbo and FLUX.1 schnell, needs downloads"
 
 WITH_TEXT_DEMO = [TEXT_TO_IMAGE, STEP_SWEEP, DRAFTS, IMAGE_TO_IMAGE, INPAINTING]
-DEMOS = [*WITH_TEXT_DEMO, CLASSES]
-WITH_DOWNLOADS = [OFFICIAL_TEXT, OFFICIAL_CLASSES]
+DEMOS = [*WITH_TEXT_DEMO, CLASSES, BESIDE_SAMPLERS]
+WITH_DOWNLOADS = [OFFICIAL_TEXT, OFFICIAL_CLASSES, BESIDE_MODELS]
 
 
 def workflow_file(name: str) -> Path:

@@ -1,4 +1,4 @@
-"""Thumbnails: what a template draws, or the sizes of what it would draw with files that are not here."""
+"""Thumbnails: what a template draws, or the sizes or rows of what it would draw with files that are not here."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ from PIL import Image, ImageDraw, ImageFont
 
 from devtools.server import Host
 from devtools.templates import names
+from tim_model.images import grid
 
 SIDE = 512  # pixels
 PAIR = 320  # of each of two pictures, which overlap in the middle
 BORDER = 6
 SIZES = {names.OFFICIAL_TEXT: [4096, 2048, 1024], names.OFFICIAL_CLASSES: [512, 256]}
+ROWS = {names.BESIDE_MODELS: ["TiM", "SD3.5 Large Turbo", "FLUX.1 schnell"]}
+STEPS = [1, 2, 4, 8]
 COLORS = ["#24405c", "#3a6ea5", "#8fb8de"]
 QUALITY = 80
 
@@ -22,7 +25,10 @@ Prompt = dict[str, Any]  # in API format
 
 def thumbnail(name: str, prompt: Prompt, host: Host) -> bytes:
     """The JPEG of a template: what it draws, the last of two pictures over the first."""
-    picture = sizes(SIZES[name]) if name in SIZES else joined(draw(host, prompt))
+    if name in SIZES:
+        picture = sizes(SIZES[name])
+    else:
+        picture = rows(ROWS[name]) if name in ROWS else joined(draw(host, prompt))
     file = io.BytesIO()
     picture.save(file, "JPEG", quality=QUALITY, optimize=True)
     return file.getvalue()
@@ -65,3 +71,10 @@ def sizes(pixels: list[int]) -> Image.Image:
         pen.rectangle((0, top, SIDE - top, SIDE), color)
         pen.text((SIDE // 32, top + SIDE // 32), f"{count}x{count}", "white", font)
     return card
+
+
+def rows(titles: list[str]) -> Image.Image:
+    """A row of squares for each of the titles, a column for each number of steps."""
+    squares = [[Image.new("RGB", (128, 128), color)] * len(STEPS) for color in COLORS]
+    columns = [f"{steps} step{'s' * (steps > 1)}" for steps in STEPS]
+    return squared(grid(squares, labels=titles, columns=columns), SIDE)

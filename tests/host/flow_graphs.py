@@ -8,9 +8,14 @@ from tests.host.graphs import Graph, node
 SMALL_SD3 = "small-sd3.safetensors"
 
 
+def write_small_sd3(host: Client) -> None:
+    """SMALL_SD3 in the host's folders, as a network alone and as a checkpoint with a VAE."""
+    host.run({"write": node("TestWriteSmallSD3")})
+
+
 def other_families(host: Client) -> dict[str, Graph]:
     """SD3 by its file and FLUX.1 by its config, as "model", with conditioning and an empty latent of two images."""
-    host.run({"write": node("TestWriteSmallSD3")})
+    write_small_sd3(host)
     conditions = {
         "positive": node("TestTextLikeConditioning", seed=1),
         "negative": node("TestTextLikeConditioning", seed=2),

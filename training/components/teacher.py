@@ -31,4 +31,4 @@ def build_teacher(teacher: Checkpoint, device: torch.device) -> TiM:
     """The network of the weights on the device, frozen and in float32."""
     net = TiM(teacher.params, device="meta")
     net.load_state_dict(teacher.state_dict, assign=True)
-    return net.to(device, torch.float32).requires_grad_(False).eval()
+    return net.to(device, torch.float32).requires_grad_(False).train(False)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Development commands of ComfyUI-TiM: standard library only, the first call installs the rest.
 
-    python dev.py run                    run the demo workflow in a headless ComfyUI, write demo_output/
+    python dev.py run [--docs]           run the demo workflow in a headless ComfyUI, write demo_output/
     python dev.py test [pytest options]  run the tests
     python dev.py comfy [--port 8188]    start ComfyUI with this pack and leave it open for a browser
 

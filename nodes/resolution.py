@@ -50,6 +50,7 @@ class TiMNativeResolution(io.ComfyNode):
             category="TiM",
             **search_aliases("transition model", "aspect ratio", "image size"),
             description="Width, height and empty latent for an aspect and a number of megapixels.",
+            is_output_node=True,  # so that hosts show its text also where the run takes its result from their cache
             inputs=[
                 io.Model.Input("model", tooltip="TiM model that the size is for; sides become multiples of its cells."),
                 io.Combo.Input(

@@ -28,7 +28,7 @@ from .request import NATIVE, STRATEGIES, Request
 from .sampling.progressive import Stage
 from .sampling.sampler import Sampling
 from .sampling.schedule import make_times
-from .sampling.sizes import MEGAPIXEL, choose_size, size_warning
+from .sampling.sizes import MEGAPIXEL, choose_size, native_warning, size_warning
 from .sampling.solvers.by_name import EPD, Solver
 from .sampling.solvers.epd import read_table
 from .sampling.tuned import TUNED, read_schedules
@@ -102,8 +102,7 @@ def generate(a: argparse.Namespace) -> None:
     check_options(a)
     pipeline = load_pipeline(a, a.device)
     size = chosen_size(a, pipeline)
-    if warning := size_warning(*size, pipeline.unit):
-        print(f"warning: {warning}", file=sys.stderr)
+    warn_of_size(a, pipeline, size)
     pipeline.check_room(a.batch, *size)
     requests = [request_of(a, planned_stages(a, pipeline, size, steps)) for steps in step_counts(a)]
     condition = pipeline.condition(requests[0])
@@ -188,6 +187,16 @@ def chosen_size(a: argparse.Namespace, pipeline: TiMPipeline) -> tuple[int, int]
     size = a.size or pipeline.default_size
     latent_shape(pipeline.space, pipeline.net.params.patch_size, *size, a.batch)
     return size
+
+
+def warn_of_size(a: argparse.Namespace, pipeline: TiMPipeline, size: tuple[int, int]) -> None:
+    """Print a line on sizes beyond the published ones, or far beyond the model's own in one pass."""
+    warning = size_warning(*size, pipeline.unit)
+    if a.strategy == NATIVE and not warning:
+        warning = native_warning(*size, pipeline.default_size, pipeline.size_is_largest)
+        warning += f"; larger images: --strategy {STRATEGIES[1]}" if warning else ""
+    if warning:
+        print(f"warning: {warning}", file=sys.stderr)
 
 
 def planned_stages(a: argparse.Namespace, pipeline: TiMPipeline, size: tuple[int, int], steps: int) -> list[Stage]:

@@ -52,6 +52,11 @@ class Checkpoint:
         """Native (width, height) in pixels; CheckpointError where the metadata's makes no sense."""
         return default_size(self.params, self.latent_space, self.metadata)
 
+    @property
+    def states_resolution(self) -> bool:
+        """Whether the native size is the file's own statement of the largest area in its training."""
+        return "resolution" in self.metadata
+
 
 def read_checkpoint(path: str | os.PathLike, encoder_depth: int | None = None, values: bool = True) -> Checkpoint:
     """A complete and valid TiM checkpoint, or CheckpointError in one line.

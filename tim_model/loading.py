@@ -53,6 +53,7 @@ def load_parts(
         "class_names": checkpoint.class_names,
         "reload_text_encoder": reload,
         "default_size": checkpoint.default_size,
+        "size_is_largest": checkpoint.states_resolution,
     }
 
 

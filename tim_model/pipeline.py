@@ -33,6 +33,7 @@ class TiMPipeline:
     Args:
         space: the network's latent space.
         default_size: native (width, height) in pixels; by default that of the network's layout.
+        size_is_largest: whether training had no larger area than the native size.
         text_encoder, vae: for text models, and for all models but those in pixel space.
         class_names: of a class model's labels, where known.
         reload_text_encoder: loads the text encoder again after `make_room` has freed it.
@@ -50,6 +51,7 @@ class TiMPipeline:
         class_names: Sequence[str] = (),
         reload_text_encoder: Callable[[], TextEncoder] | None = None,
         default_size: tuple[int, int] | None = None,
+        size_is_largest: bool = False,
     ):
         check_parts(net, space, text_encoder, vae)
         self.net = net
@@ -59,6 +61,7 @@ class TiMPipeline:
         self.class_names = class_names
         self.reload_text_encoder = reload_text_encoder
         self.default_size = default_size or layout_size(net.params, space)
+        self.size_is_largest = size_is_largest
 
     @classmethod
     def from_files(

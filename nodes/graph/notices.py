@@ -16,12 +16,20 @@ class Notices:
         self.node: ExecutionContext | None = None
         self.logged: set[str] = set()
         self.shown: list[str] = []
+        self.marked: set[str] = set()  # ids of nodes that show lines
+
+    def renew(self) -> None:
+        """Take away what the running node still shows of an earlier run; call it before anything that may warn."""
+        node = get_executing_context()
+        if node is not None and node == self.node:
+            return
+        self.node, self.logged, self.shown = node, set(), []
+        if node is not None and node.node_id in self.marked:
+            self.show(node.node_id)
 
     def note(self, line: str) -> bool:
         """Log a warning; whether it is new."""
-        node = get_executing_context()
-        if node is None or node != self.node:
-            self.node, self.logged, self.shown = node, set(), []
+        self.renew()
         if line in self.logged:
             return False
         self.logged.add(line)
@@ -31,11 +39,16 @@ class Notices:
     def warn(self, line: str) -> None:
         """Log a warning and show it on the running node, below the earlier ones."""
         if self.note(line) and self.node is not None:
-            from server import PromptServer  # a server runs wherever a node does
-
             self.shown.append(line)
-            PromptServer.instance.send_progress_text("\n".join(self.shown), self.node.node_id)
+            self.show(self.node.node_id)
+
+    def show(self, node_id: str) -> None:
+        """Show the lines of this run on a node, in place of those before."""
+        from server import PromptServer  # a server runs wherever a node does
+
+        (self.marked.add if self.shown else self.marked.discard)(node_id)
+        PromptServer.instance.send_progress_text("\n".join(self.shown), node_id)
 
 
 notices = Notices()
-note, warn = notices.note, notices.warn
+note, renew, warn = notices.note, notices.renew, notices.warn

@@ -15,7 +15,7 @@ from ...tim_model.files.tensor_files import prefix_errors
 from ...tim_model.text.encoder import build_text_model, compute_pad_feature, encode_tokens
 from ...tim_model.text.files import TextEncoderFiles, packed_files, read_text_encoder_files
 from ...tim_model.text.tokenizer import TiMTokenizer
-from ..graph.notices import warn
+from ..graph.notices import renew, warn
 from ..run.keys import PAD_FEATURE
 from .lora import reading_loras
 from .prompts import OWN, Prompts, chosen_prompt, warn_of_ignored_inputs
@@ -29,6 +29,7 @@ class HostTokenizer:
         self.packed = packed_files(files)
 
     def tokenize_with_weights(self, text: str, return_word_ids: bool = False, **others) -> Prompts:
+        renew()
         if notice := self.tokenizer.unknown_notice(text):
             warn(notice)
         warn_of_ignored_inputs(others)

@@ -41,9 +41,9 @@ class TiMConfig(comfy.supported_models_base.BASE):
     sampling_settings: ClassVar[dict] = {"shift": 1.0, "multiplier": 1.0}
     supported_inference_dtypes: ClassVar[list] = [torch.bfloat16, torch.float32]  # no float16: NaN, black images
 
-    def __init__(self, params: TiMParams, space: LatentSpace):
+    def __init__(self, params: TiMParams, space: LatentSpace, file: str | os.PathLike = ""):
         super().__init__({"params": params})
-        self.latent_format = TiMLatentFormat(space)
+        self.latent_format = TiMLatentFormat(space, file)
 
     def inpaint_model(self) -> bool:
         return False
@@ -55,9 +55,10 @@ class TiMConfig(comfy.supported_models_base.BASE):
 class TiMModel(LoraNames):
     """The host's model around the network: passes it the exact t and r, and checks conditions before sampling."""
 
-    def __init__(self, config: TiMConfig, class_names: list[str], size: tuple[int, int]):
+    def __init__(self, config: TiMConfig, class_names: list[str], size: tuple[int, int], size_is_largest: bool):
         super().__init__(config, config.model_type({}), unet_model=HostTiM)
         self.size = size  # native (width, height) in pixels
+        self.size_is_largest = size_is_largest  # training had no larger area
         self.params: TiMParams = config.unet_config["params"]
         self.class_names = class_names
         self.pad_text = NO_PADDING
@@ -184,9 +185,9 @@ def load_model(path: str | os.PathLike, dtype: torch.dtype | None = None, disabl
         CheckpointError: in one line.
     """
     checkpoint = read_checkpoint(path)
-    config = build_config(checkpoint, dtype)
+    config = build_config(checkpoint, dtype, path)
     with prefix_errors(path):
-        model = TiMModel(config, checkpoint.class_names, checkpoint.default_size)
+        model = TiMModel(config, checkpoint.class_names, checkpoint.default_size, checkpoint.states_resolution)
     model.file = path  # beside which its tuned schedules are
     # newer hosts replace CoreModelPatcher at start-up, older ones have none
     plain = comfy.model_patcher.ModelPatcher
@@ -204,9 +205,9 @@ def load_model(path: str | os.PathLike, dtype: torch.dtype | None = None, disabl
     return patcher
 
 
-def build_config(checkpoint: Checkpoint, dtype: torch.dtype | None) -> TiMConfig:
-    """The family's config for this file on this host's devices."""
-    config = TiMConfig(checkpoint.params.without_projector(), checkpoint.latent_space)
+def build_config(checkpoint: Checkpoint, dtype: torch.dtype | None, path: str | os.PathLike) -> TiMConfig:
+    """The family's config for the checkpoint of a file on this host's devices."""
+    config = TiMConfig(checkpoint.params.without_projector(), checkpoint.latent_space, path)
     supported = config.supported_inference_dtypes
     dtype = dtype or comfy.model_management.unet_dtype(
         model_params=comfy.utils.calculate_parameters(checkpoint.state_dict),

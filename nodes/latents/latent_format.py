@@ -1,11 +1,16 @@
-"""Scale, ratio and preview colors of TiM's latents, as the host keeps them."""
+"""Scale, ratio and previews of TiM's latents, as the host keeps them."""
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import comfy.latent_formats
+import folder_paths
 import torch
 
 from ...tim_model.network.latent_space import LatentSpace
+from .vae_preview import VAEPreview
 
 # Published for the same VAE by city96/ComfyUI_ExtraModels (Sana/loader.py), where they map to RGB in [0, 1] by their
 # bias, an image's mean color. benchmarks/colors/fit_latent_rgb.py fits them on the real VAE.
@@ -24,15 +29,37 @@ DC_AE_RGB = [
 ]  # fmt: skip
 DC_AE_BIAS = [0.4358, 0.3814, 0.3388]
 
+# The demo models and their VAEs, small ones, by which previews are decoded; and their colors by the same fit.
+DEMO_VAES = {
+    "tim-emoji-scenes-t2i.safetensors": "dc-ae-emoji-scenes.safetensors",
+    "tim-fashion-scenes-t2i.safetensors": "dc-ae-fashion-scenes.safetensors",
+}
+DEMO_COLORS = {
+    "dc-ae-emoji-scenes.safetensors": ([
+        [-0.026, 0.023, 0.037], [-0.037, -0.173, 0.04], [-0.238, -0.152, -0.081], [-0.032, -0.032, -0.004],
+        [-0.088, 0.074, 0.023], [0.137, 0.056, 0.023], [-0.006, -0.023, 0.012], [0.063, 0.036, 0.055],
+        [-0.032, -0.018, 0.047], [0.035, -0.065, -0.13], [-0.025, -0.02, -0.112], [-0.039, 0.009, -0.005],
+        [-0.098, -0.186, -0.264], [0.04, 0.021, -0.004], [-0.031, -0.062, -0.061], [-0.007, -0.011, 0.027],
+    ], [0.588, 0.471, 0.392]),
+    # FASHION
+}  # fmt: skip
+
 
 class TiMLatentFormat(comfy.latent_formats.LatentFormat):
-    """The host's view of a latent space; previews map a cell's channels to RGB in [-1, 1]."""
+    """The host's view of a latent space; previews map a cell's channels to RGB in [-1, 1].
 
-    def __init__(self, space: LatentSpace):
+    Args:
+        model: path of the network's file. The included ones have previews that their VAEs decode.
+    """
+
+    def __init__(self, space: LatentSpace, model: str | os.PathLike = ""):
         self.latent_channels = space.channels
         self.scale_factor = space.scaling_factor
         self.spacial_downscale_ratio = space.ratio
-        self.latent_rgb_factors, self.latent_rgb_factors_bias = preview_colors(space)
+        vae = DEMO_VAES.get(Path(model).name)
+        self.latent_rgb_factors, self.latent_rgb_factors_bias = DEMO_COLORS.get(vae) or preview_colors(space)
+        if vae and (path := folder_paths.get_full_path("vae", vae)):
+            self.latent_rgb_factors_reshape = VAEPreview(path, self.latent_rgb_factors, self.latent_rgb_factors_bias)
 
 
 def preview_colors(space: LatentSpace) -> tuple[list[list[float]], list[float]]:

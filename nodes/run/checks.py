@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from ...tim_model.sampling.sizes import native_warning
 from ..graph.notices import note, warn
 
 # An empty latent counts for 1 - t of the first state, as gray. ddim_uniform starts at 0.75 for 4 steps.
 NEAR_NOISE, HALF_GRAY = 0.95, 0.7
 STRONG_CFG = 5.0  # twice the published scale of text models
-FAR_BEYOND = 4.0  # times the native area
 
 
 def check_sigmas(sigmas: Tensor) -> None:
@@ -53,14 +53,12 @@ def check_start(latent: Tensor, noise: Tensor, sigma: float) -> None:
         warn(line)
 
 
-def warn_of_size(width: int, height: int, size: tuple[int, int]) -> None:
-    """Warn of a size in pixels that is far beyond the native (width, height)."""
-    times = width * height / (size[0] * size[1])
-    if times >= FAR_BEYOND:
+def warn_of_size(width: int, height: int, size: tuple[int, int], trained: bool) -> None:
+    """Warn of a size in pixels that is far beyond the native (width, height); `trained` as of `native_warning`."""
+    if warning := native_warning(width, height, size, trained):
         warn(
-            f"{width}x{height} pixels are {times:.3g} times the native area of this model "
-            f"({size[0]}x{size[1]}): expect repeated or broken shapes; for large images take TiM High-Res Sampler, "
-            "and if this is no size that you set, TiM Empty Latent in place of another pack's"
+            f"{warning}; for large images take TiM High-Res Sampler, and if this is no size that you set, TiM Empty "
+            "Latent in place of another pack's"
         )
 
 

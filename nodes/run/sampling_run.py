@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from ...tim_model.network.memory import check_room
+from ..graph.notices import renew
 from ..latents.empty_latents import one_frame, ratio_of_other_node, resize_empty, resize_mask
 from ..latents.pixel_latents import warn_of_pixel_nodes
 from .areas import areas_in_cells
@@ -23,6 +24,7 @@ def prepare_run(
     Raises:
         ValueError: times, a latent or areas that cannot work, or a result that is not finite.
     """
+    renew()
     guider = executor.class_obj
     tim = guider.model_patcher.model
     check_sigmas(sigmas)
@@ -40,7 +42,7 @@ def prepare_run(
     ratio = tim.space.ratio
     check_room(tim.params, batch, width * ratio, height * ratio, ratio, guider.model_patcher.load_device)
     if not getattr(guider, "expects_large", False):
-        warn_of_size(width * ratio, height * ratio, tim.size)
+        warn_of_size(width * ratio, height * ratio, tim.size, tim.size_is_largest)
     warn_of_pixel_nodes(ratio)
     log_cfg(getattr(guider, "cfg", None))
     areas_in_cells(guider.conds, ratio, height, width)

@@ -101,13 +101,18 @@ def run_patched(host: Client, class_type: str, sampling: Graph | None = None, **
     return run_latent(host, {**patched(class_type, **inputs), "sample": sampler})
 
 
-def shown(host: Client, graph: Graph) -> list[tuple[str, str]]:
-    """Run the graph; every text that a node showed its user meanwhile, as (node id, text)."""
+def texts(host: Client, graph: Graph) -> list[tuple[str, str]]:
+    """Run the graph; every text that was put on a node meanwhile, as (node id, text); "" takes an earlier one off."""
     with host.listen() as stream:
         prompt_id = host.queue(graph, stream.client_id)
         texts = [event.data for event in stream.until_finished(prompt_id) if event.type == "text"]
     host.outputs(prompt_id)
     return texts
+
+
+def shown(host: Client, graph: Graph) -> list[tuple[str, str]]:
+    """Run the graph; every text that a node showed its user meanwhile, as (node id, text)."""
+    return [(name, text) for name, text in texts(host, graph) if text]
 
 
 def run_floats(host: Client, graph: Graph, name: str, output: int = 0) -> Tensor:

@@ -86,6 +86,20 @@ def test_prompts_sizes_and_batches(host, demo_pipeline, case):
     assert_same_pictures(host.images(host.run({**graph, **decoded()})), expected)
 
 
+@pytest.mark.parametrize("size", [(64, 64), (32, 96)])
+def test_previews_are_decoded(host, size):
+    """One a step, and the last one is the image, but for JPEG and enlarging."""
+    graph = {**text_model("three boots", "", *size), **STACK, **decoded()}
+    graph["sample"] = tim_sampler(**CONDITIONED, steps=3, seed=31)
+    with host.listen() as stream:
+        events = list(stream.until_finished(host.queue(graph, stream.client_id)))
+    previews = [event.data.convert("RGB") for event in events if event.type == "preview"]
+    assert len(previews) == 3 and max(previews[-1].size) == 512
+    (image,) = host.images(host.run(graph))
+    difference = to_tensor(previews[-1].resize(size)) - to_tensor(image)
+    assert difference.abs().mean() < 0.06, "of 2: colors alone are off by more"
+
+
 def test_image_to_image(host, demo_pipeline):
     picture = gradient(*SIZE)
     graph = {**text_model(PROMPT, "", *SIZE), **STACK, **load_image(host, picture, "gradient")}
@@ -107,18 +121,29 @@ def test_prompt_and_steps_matter(demo_pipeline):
 
 
 def test_demo(host, demo_pipeline, tmp_path):
-    """What `dev.py run` leaves: a picture for each prompt and number of steps, their sheet, and nothing of before."""
+    """What `dev.py run` leaves: pictures of all prompts and numbers of steps, their sheet and animation, no others."""
     (tmp_path / "of-another-model.png").touch()
-    images = demo.generate(host, json.loads(demo.WORKFLOW.read_text(encoding="utf-8")))
-    demo.save(images, tmp_path)
-    assert len(images) == len(demo.PROMPTS) * len(demo.STEPS) == 24
+    workflow = json.loads(demo.WORKFLOW.read_text(encoding="utf-8"))
+    images = demo.generate(host, workflow)
+    demo.save(images, workflow, tmp_path)
+    assert len(images) == len(demo.PROMPTS) * len(demo.STEPS) == 36
     names = {f"{text.replace(' ', '-')}-{steps:02d}-steps.png" for text in demo.PROMPTS for steps in demo.STEPS}
-    assert {path.name for path in tmp_path.iterdir()} == names | {"contact_sheet.png"}
+    assert {path.name for path in tmp_path.iterdir()} == names | {"contact_sheet.png", "any_step.webp"}
+    assert (tmp_path / "any_step.webp").stat().st_size < 1_500_000
     for text, steps in [(demo.PROMPTS[0], 1), (demo.PROMPTS[-1], 16)]:
-        found = images[text, steps]
+        found, seconds = images[text, steps]
+        assert seconds > 0
         expected = demo_pipeline(text, size=SIZE, steps=steps)
         factor = found.width // SIZE[0]
         assert_same_pictures([found.reduce(factor)], expected)
+
+
+@pytest.mark.parametrize("cfg,calls", [(1.0, [1, 2, 4, 8, 16, 32]), (2.5, [1, 3, 7, 15, 31, 63])])
+def test_network_calls_of_the_demo(cfg, calls):
+    """As its frames state them: with guidance each step but the first takes two."""
+    workflow = json.loads(demo.WORKFLOW.read_text(encoding="utf-8"))
+    demo.sampler_of(workflow)["cfg"] = cfg
+    assert [demo.network_calls(workflow, steps) for steps in demo.STEPS] == calls
 
 
 def test_demo_speaks_the_model_s_language():

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from devtools.client import PromptFailed
-from tests.host.graphs import MODEL_FILE, class_model, loader, node, run_latent, shown, tim_sampler
+from tests.host.graphs import MODEL_FILE, class_model, loader, node, run_latent, shown, texts, tim_sampler
 from tests.host.test_demo_stack import STACK
 from tests.host.text_graphs import CONDITIONED, decoded, loaders, prompt, text_model
 
@@ -119,4 +119,15 @@ def test_unknown_words_are_left_out_and_it_says_so(host):
     graph["positive"] = prompt(f"masterpiece, {GREEN_BAG}, boat, boat")  # another text: the first one is cached
     ((node_id, text),) = shown(host, graph)
     assert node_id == "positive"
-    assert "does not know and leaves out: masterpiece, boat; did you mean coat? it knows 52 words: a, above" in text
+    line = "this demo does not know: masterpiece, boat (left out); did you mean coat? it knows 52 words: a, above"
+    assert text.startswith(line)
+
+
+def test_what_no_longer_holds_leaves_the_node(host):
+    """The line of an earlier run, once the prompt has known words alone."""
+    graph = drawn()
+    told = []
+    for word in ("fjord", "dress", "coat"):
+        graph["positive"] = prompt(f"a green bag and a yellow {word}")
+        told.append([text[:31] for name, text in texts(host, graph) if name == "positive"])
+    assert told == [["this demo does not know: fjord "], [""], []]

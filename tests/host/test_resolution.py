@@ -105,18 +105,31 @@ GRAPH = """(name) => {
     const values = { model_name: name, aspect: "5:2", megapixels: 2.5 };
     for (const widget of [...model.widgets, ...size.widgets]) widget.value = values[widget.name] ?? widget.value;
 }"""
-CHOSEN = "() => app.graph.findNodesByType('TiMNativeResolution')[0].widgets.find((w) => w.name === 'chosen')?.value"
+RENDERINGS = {"classic": False, "Nodes 2.0": True}
+WIDGET = "app.graph.findNodesByType('TiMNativeResolution')[0].widgets.find((widget) => widget.name === 'chosen')"
+# what a user reads: a text area of the node, wherever the rendering has put it
+SHOWN = "(text) => [...document.querySelectorAll('textarea')].some((area) => area.value === text && area.offsetParent)"
+SET = "(value) => { app.graph.findNodesByType('TiMNativeResolution')[0].widgets[2].value = value }"
 
 
 @pytest.mark.skipif(find_browser() is None, reason="no Chromium or Chrome")
-def test_browser_shows_the_choice_on_the_node(host):
-    """And neither saves nor queues what it shows."""
-    with open_page(host) as page:
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("vue", RENDERINGS.values(), ids=RENDERINGS)
+def test_browser_shows_the_choice_on_the_node(host, vue):
+    """At every run, also from the host's cache; and neither saves nor queues what it shows."""
+    texts = {area: describe_size(*choose_size(2.5, area, UNIT), UNIT) for area in (2.5, 0.5)}
+    with open_page(host, vue=vue) as page:
         page.evaluate(GRAPH, MODEL_FILE)
         before = page.evaluate("() => app.graphToPrompt()")
-        press_run(page)
-        page.wait_for_function(CHOSEN)
-        assert page.evaluate(CHOSEN) == describe_size(*choose_size(2.5, 2.5, UNIT), UNIT)
+        for area in (2.5, 0.5, 2.5):
+            page.evaluate(SET, area)
+            press_run(page)
+            page.wait_for_function(SHOWN, arg=texts[area])
+            assert page.evaluate(f"() => {WIDGET}.value") == texts[area]
         assert page.evaluate("() => app.graphToPrompt()")["output"]["2"] == before["output"]["2"]
         (node,) = page.evaluate("() => app.graph.findNodesByType('TiMNativeResolution').map((n) => n.serialize())")
         assert node["widgets_values"] == ["5:2", "16:9", 2.5, 1]
+    with open_page(host, vue=vue) as page:  # nothing is left to compute
+        page.evaluate(GRAPH, MODEL_FILE)
+        press_run(page)
+        page.wait_for_function(SHOWN, arg=texts[2.5])

@@ -312,6 +312,20 @@ def test_sizes_beyond_the_published_are_warned_of_in_one_line(model, capsys):
     assert len(warnings) == 1 and warnings[0].startswith("warning: 64x16 is an aspect beyond 2:5 to 5:2")
 
 
+def test_sizes_far_beyond_those_of_training_are_warned_of_in_one_line(net, tmp_path, monkeypatch, capsys):
+    """For a file that states them; one pass draws them badly, several may not."""
+    monkeypatch.chdir(tmp_path)
+    save_checkpoint(net, tmp_path / "trained.safetensors", metadata={"resolution": "16"})
+    for size, strategy, warned in (("20x16", "native", 0), ("24x16", "native", 1), ("24x16", "progressive", 0)):
+        options = ["--class", 1, "--size", size, "--steps", 1, "--strategy", strategy]
+        assert make("trained.safetensors", *options) == 0
+        warnings = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
+        assert len(warnings) == warned
+    assert make("trained.safetensors", "--class", 1, "--size", "24x16", "--steps", 1) == 0
+    line = "warning: 24x16 pixels are far beyond this model's 16x16, 1.5 times the area: expect repeated or broken "
+    assert line + "shapes; larger images: --strategy progressive" in capsys.readouterr().err
+
+
 def test_progress_is_shown(model, capsys):
     make(model, "--class", 3, "--steps", 3)
     assert "3/3" in capsys.readouterr().err

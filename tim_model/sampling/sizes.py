@@ -9,6 +9,9 @@ MIN_MEGAPIXELS, MAX_MEGAPIXELS = 0.06, 16.8
 MAX_SIDE = 8192  # pixels
 # The largest area and the widest aspect (either way) that images of TiM are published for.
 KNOWN_PIXELS, KNOWN_ASPECT = 4096 * 4096, 5 / 2
+# Times the native area from which images fail. Published models draw more than their native size; training here keeps
+# every image within the area of the resolution that its files state.
+FAR_BEYOND, FAR_BEYOND_TRAINED = 4.0, 1.5
 
 
 def parse_aspect(text: str) -> float:
@@ -104,3 +107,18 @@ def size_warning(width: int, height: int, unit: int) -> str:
         return ""
     reasons = " and ".join(beyond)
     return f"{width}x{height} is {reasons}, beyond the published sizes of TiM: expect repeated or broken shapes"
+
+
+def native_warning(width: int, height: int, native: tuple[int, int], trained: bool = False) -> str:
+    """What to expect of a size far beyond the native (width, height) of a model, in one line; "" within it.
+
+    Args:
+        trained: whether no image of training had a larger area than the native size.
+    """
+    times = width * height / (native[0] * native[1])
+    if times < (FAR_BEYOND_TRAINED if trained else FAR_BEYOND):
+        return ""
+    return (
+        f"{width}x{height} pixels are far beyond this model's {native[0]}x{native[1]}, {times:.3g} times the area: "
+        "expect repeated or broken shapes"
+    )

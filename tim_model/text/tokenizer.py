@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from ..files.errors import CheckpointError, abbreviated, one_line
 
 MAX_TOKENS = 256  # of a caption, <bos> included
-MAX_SHOWN = 80  # words in a notice
+MAX_SHOWN = 150  # words in a notice
 
 logger = logging.getLogger(__name__)
 
@@ -98,7 +98,7 @@ class TiMTokenizer:
         near = dict.fromkeys(close for word in unknown for close in get_close_matches(word, known, 1))
         hint = f"did you mean {', '.join(near)}? " if near else ""
         return (
-            f"the text encoder does not know and leaves out: {', '.join(unknown)}; {hint}"
+            f"this demo does not know: {', '.join(unknown)} (left out); {hint}"
             f"it knows {len(known)} words: {abbreviated(known, MAX_SHOWN)}"
         )
 

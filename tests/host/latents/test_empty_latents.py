@@ -195,13 +195,13 @@ def test_video_latent_is_refused(host):
 
 def test_sizes_far_beyond_the_model_s_own_are_told(host):
     run_latent(host, {**class_model(width=64, height=64), "sample": ksampler(steps=1)})
-    assert "64x64 pixels are 4 times the native area of this model (32x32)" in host.log
+    assert "64x64 pixels are far beyond this model's 32x32, 4 times the area" in host.log
 
 
 def test_lines_are_shown_on_the_node(host, stack):
     graph = {**text_model(width=512, height=512, batch=1), "sample": ksampler(**text_graphs.CONDITIONED, steps=1)}
     ((name, text),) = graphs.shown(host, {**graph, **text_graphs.decoded()})
-    assert name == "sample" and "512x512 pixels are 4 times the native area of this model (256x256)" in text
+    assert name == "sample" and "512x512 pixels are far beyond this model's 256x256, 4 times the area" in text
 
 
 def test_upscale_latent_is_told(host, stack):

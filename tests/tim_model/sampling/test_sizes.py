@@ -14,6 +14,7 @@ from tim_model.sampling.sizes import (
     MEGAPIXEL,
     choose_size,
     describe_size,
+    native_warning,
     nearest_multiple,
     parse_aspect,
     size_of,
@@ -155,4 +156,22 @@ def test_presets_never_warn(name, unit):
 def test_unpublished_sizes_warn_in_one_line(size, beyond):
     warning = size_warning(*size, 32)
     assert warning.startswith(f"{size[0]}x{size[1]} is {beyond}, beyond the published sizes of TiM: ")
+    assert "\n" not in warning
+
+
+@pytest.mark.parametrize(
+    ("size", "trained", "times"),
+    [
+        ((2048, 2016), False, ""),
+        ((2048, 2048), False, "4 times"),
+        ((1280, 1024), True, ""),
+        ((1280, 1280), True, "1.56 times"),
+        ((3072, 1024), True, "3 times"),
+    ],
+)
+def test_sizes_far_beyond_the_native_one_warn_in_one_line(size, trained, times):
+    """Earlier where no larger area was trained on."""
+    warning = native_warning(*size, (1024, 1024), trained)
+    name = f"{size[0]}x{size[1]} pixels are far beyond this model's 1024x1024, {times} the area: "
+    assert warning.startswith(name) if times else warning == ""
     assert "\n" not in warning

@@ -11,6 +11,7 @@ from ..tim_model.sampling.sizes import (
     MIN_MEGAPIXELS,
     choose_size,
     describe_size,
+    native_warning,
     parse_aspect,
     size_of,
     size_warning,
@@ -83,6 +84,9 @@ class TiMNativeResolution(io.ComfyNode):
         tim = tim_model_of(model)
         unit = tim.unit
         width, height = pick_size(aspect, custom_aspect, megapixels, image, unit)
-        info = "\n".join(filter(None, (describe_size(width, height, unit), size_warning(width, height, unit))))
+        warning = size_warning(width, height, unit)
+        if tim.size_is_largest and not warning:  # else the published sizes count
+            warning = native_warning(width, height, tim.size, trained=True)
+        info = "\n".join(filter(None, (describe_size(width, height, unit), warning)))
         latent = empty_latent(tim.params, tim.space, width, height, batch_size)
         return io.NodeOutput(width, height, latent, info, ui=ui.PreviewText(info))

@@ -13,6 +13,7 @@ from devtools.random_stack import MODEL_FILE
 from devtools.server import Host
 from tests.host.graphs import Graph, class_model, loader, node, run_latent
 from tim_model.sampling.sizes import ASPECTS, choose_size, describe_size
+from training.evaluation.bundled import BUNDLED
 
 pytestmark = pytest.mark.usefixtures("stack")
 UNIT = 32
@@ -67,6 +68,16 @@ def test_units_of_other_models(host):
     """Pixels of a patch of the class model, and sizes below the megapixels of the widget."""
     class_graph = {**graph(class_model()["model"]["inputs"]["model_name"], aspect="image size", image=["picture", 0])}
     assert run_size(host, {**class_graph, **picture(host, 30, 41)}) == (32, 40)
+
+
+def test_sizes_far_beyond_training_are_told(host, demo_pipeline):
+    """By the demo, whose file says what it was trained on."""
+    native, _ = demo_pipeline.default_size
+    for side in (native, native * 4 // 3):
+        made = {**graph(BUNDLED["model"].name, aspect="image size", image=["picture", 0]), **picture(host, side, side)}
+        (text,) = host.run(made)["size"]["text"]
+        line = f"\n{side}x{side} pixels are far beyond this model's {native}x{native}, 1.78 times the area"
+        assert (line in text) == (side > native)
 
 
 def test_published_range_is_told(host):

@@ -129,5 +129,5 @@ def test_what_no_longer_holds_leaves_the_node(host):
     told = []
     for word in ("fjord", "dress", "coat"):
         graph["positive"] = prompt(f"a green bag and a yellow {word}")
-        told.append([text[:31] for name, text in texts(host, graph) if name == "positive"])
+        told.append([text[:31] for name, text in texts(host, graph) if name == "positive"][-1:])
     assert told == [["this demo does not know: fjord "], [""], []]

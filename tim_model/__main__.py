@@ -102,7 +102,11 @@ def generate(a: argparse.Namespace) -> None:
     check_options(a)
     pipeline = load_pipeline(a, a.device)
     size = chosen_size(a, pipeline)
-    warn_of_size(a, pipeline, size)
+    warning = size_warning(*size, pipeline.unit)
+    if a.strategy == NATIVE and not warning:  # several stages may draw it
+        warning = native_warning(*size, pipeline.default_size, pipeline.size_is_largest)
+    if warning:
+        print(f"warning: {warning}", file=sys.stderr)
     pipeline.check_room(a.batch, *size)
     requests = [request_of(a, planned_stages(a, pipeline, size, steps)) for steps in step_counts(a)]
     condition = pipeline.condition(requests[0])
@@ -187,16 +191,6 @@ def chosen_size(a: argparse.Namespace, pipeline: TiMPipeline) -> tuple[int, int]
     size = a.size or pipeline.default_size
     latent_shape(pipeline.space, pipeline.net.params.patch_size, *size, a.batch)
     return size
-
-
-def warn_of_size(a: argparse.Namespace, pipeline: TiMPipeline, size: tuple[int, int]) -> None:
-    """Print a line on sizes beyond the published ones, or far beyond the model's own in one pass."""
-    warning = size_warning(*size, pipeline.unit)
-    if a.strategy == NATIVE and not warning:
-        warning = native_warning(*size, pipeline.default_size, pipeline.size_is_largest)
-        warning += f"; larger images: --strategy {STRATEGIES[1]}" if warning else ""
-    if warning:
-        print(f"warning: {warning}", file=sys.stderr)
 
 
 def planned_stages(a: argparse.Namespace, pipeline: TiMPipeline, size: tuple[int, int], steps: int) -> list[Stage]:

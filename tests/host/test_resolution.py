@@ -125,11 +125,11 @@ SET = "(value) => { app.graph.findNodesByType('TiMNativeResolution')[0].widgets[
 
 @pytest.mark.skipif(find_browser() is None, reason="no Chromium or Chrome")
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("vue", RENDERINGS.values(), ids=RENDERINGS)
-def test_browser_shows_the_choice_on_the_node(host, vue):
+@pytest.mark.parametrize("nodes_2", RENDERINGS.values(), ids=RENDERINGS)
+def test_browser_shows_the_choice_on_the_node(host, nodes_2):
     """At every run, also from the host's cache; and neither saves nor queues what it shows."""
     texts = {area: describe_size(*choose_size(2.5, area, UNIT), UNIT) for area in (2.5, 0.5)}
-    with open_page(host, vue=vue) as page:
+    with open_page(host, nodes_2=nodes_2) as page:
         page.evaluate(GRAPH, MODEL_FILE)
         before = page.evaluate("() => app.graphToPrompt()")
         for area in (2.5, 0.5, 2.5):
@@ -140,7 +140,7 @@ def test_browser_shows_the_choice_on_the_node(host, vue):
         assert page.evaluate("() => app.graphToPrompt()")["output"]["2"] == before["output"]["2"]
         (node,) = page.evaluate("() => app.graph.findNodesByType('TiMNativeResolution').map((n) => n.serialize())")
         assert node["widgets_values"] == ["5:2", "16:9", 2.5, 1]
-    with open_page(host, vue=vue) as page:  # nothing is left to compute
+    with open_page(host, nodes_2=nodes_2) as page:  # nothing is left to compute
         page.evaluate(GRAPH, MODEL_FILE)
         press_run(page)
         page.wait_for_function(SHOWN, arg=texts[2.5])

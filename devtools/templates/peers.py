@@ -35,7 +35,7 @@ def join(graph: Graph, rows: list[Node]) -> Node:
 
 
 def beside_samplers() -> Graph:
-    graph = Graph(235, 225, 225, 225, 225, 225, 270)
+    graph = Graph(205, 225, 225, 225, 225, 225, 240)
     model, text_encoder, vae = loaders(graph)
     positive = prompt(graph, text_encoder, "a green bag and a white dress")
     texts = positive[0], negative(graph, text_encoder)[0]
@@ -88,7 +88,7 @@ def encoded(graph: Graph, clip: Output, text: Node, title: str) -> Texts:
 
 
 def beside_models() -> Graph:
-    graph = Graph(235, 235, 225, 225, 225, 225, 260)
+    graph = Graph(215, 215, 225, 225, 225, 225, 240)
     model = graph.add("TiMModelLoader", model_name=T2I["name"], models=[T2I])
     text_encoder = graph.add("TiMTextEncoderLoader", text_encoder_name=GEMMA["name"], models=[GEMMA])
     vae = graph.add("TiMVAELoader", vae_name=DC_AE["name"], models=[DC_AE])

@@ -16,14 +16,14 @@ from ..data.order import Copy, Order
 class Images(Order):
     """The batches of a run, and the held-out images. An epoch holds each image once; repeats are ignored."""
 
-    counted = "images"
+    noun = "images"
 
     def __init__(self, dataset: Dataset, config: DataConfig, seed: int):
         super().__init__(replace(dataset, samples=[replace(s, repeats=1) for s in dataset.samples]), config, seed)
 
     def read(self, rows: list[Copy]) -> Tensor:
         """Images (B,3,H,W) in [-1, 1]."""
-        return torch.stack([self.dataset.read(*copy) for copy in rows])
+        return torch.stack([self.dataset.read(copy.sample, copy.mirrored) for copy in rows])
 
     def batches(self, start: int, stop: int) -> Iterator[Tensor]:
         """The images of the steps from `start` to `stop`."""

@@ -16,13 +16,13 @@ from tim_model.images import grid, to_pictures
 from tim_model.vae.autoencoder import VAE
 
 from ..config.load import ConfigError, to_yaml
-from ..data.inspection import index_path
 from ..data.open_dataset import open_dataset
 from ..objectives.draws import Draws
 from ..optim.budget import Budget
 from ..optim.ema import EMA
 from ..optim.learning_rate import learning_rate
-from ..optim.optimizer import load_moments, make_optimizer
+from ..optim.named import configured_optimizer
+from ..optim.optimizer import load_moments
 from ..processes.lock import RunLock
 from ..processes.precision import choose_precision, describe_precision, slower_bf16
 from ..processes.signals import StopSignals
@@ -46,16 +46,15 @@ class AutoencoderRun:
         self.config, self.folder = config, Path(config.run.folder)
         self.device = torch.device("cuda" if torch.cuda.is_available() and not config.run.cpu else "cpu")
         self.states = States(self.folder / "states", config.checkpoint.keep_last, config.checkpoint.keep_every)
-        self.dataset = open_dataset(config.data, config.model.ratio, 1, index_path(config.data.cache, config.data.path))
+        self.dataset = open_dataset(config.data, config.model.ratio, 1, remember=True)
         if self.dataset.latent:
-            raise ConfigError(f"data.path={config.data.path}: holds latents, expected images")
+            raise ConfigError(f"{config.data.place}: holds latents, expected images")
         self.images = Images(self.dataset, config.data, config.run.seed)
         torch.manual_seed(config.run.seed)
         net = decoder_of(config) if config.run.decoder_of else build_net(config.model)
         self.net = net.to(self.device).train()
         self.ema = EMA(self.net, config.ema.decay, config.ema.warmup)
-        o = config.optimizer
-        self.optimizer = make_optimizer(self.net, o.lr, tuple(o.betas), o.weight_decay, o.eps)
+        self.optimizer = configured_optimizer(self.net, config.optimizer)
         self.step, self.seconds, self.stop = 0, 0.0, StopSignals()
         self.found = self.states.newest()
         if self.found:

@@ -21,7 +21,6 @@ from ..config.schema import Config, ModelConfig
 from ..data.batches import Batches
 from ..data.dataset import Dataset
 from ..data.encoded import Latents, TextFeatures
-from ..data.inspection import index_path
 from ..data.labels import KnownClasses
 from ..data.open_dataset import open_dataset
 from ..data.tensor_cache import TensorCache
@@ -31,6 +30,11 @@ from ..processes.precision import training_device
 from ..processes.share import ALONE, Share
 from .teacher import read_teacher
 from .vae_space import vae_space
+
+OF_CAPTIONS = (
+    "model.text_encoder", "sampling.prompts", "data.instance_prompt", "data.trigger_word", "data.caption_per_line",
+    "data.shuffle_tags",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -85,10 +89,9 @@ def build_parts(config: Config, write: bool = True, state: dict | None = None, s
     """
     checkpoint = read_checkpoint(config.model.checkpoint) if config.model.checkpoint else None
     vae = vae_space(config.model.vae) if config.model.vae else None
-    index = index_path(config.data.cache, config.data.path) if write else None
     patch_size = base_params(config, checkpoint).patch_size
     known = known_classes(checkpoint, state)
-    dataset = open_dataset(config.data, vae.ratio if vae else 1, patch_size, index, known, share)
+    dataset = open_dataset(config.data, vae.ratio if vae else 1, patch_size, write, known, share)
     check_condition(config, dataset)
     space = data_space(dataset, vae, checkpoint)
     params = network_params(config, checkpoint, dataset, space)
@@ -118,12 +121,18 @@ def known_classes(checkpoint: Checkpoint | None, state: dict | None) -> KnownCla
 def check_condition(config: Config, dataset: Dataset) -> None:
     """Raise ConfigError for settings of captions with class data, or the reverse: the data was misread."""
     kinds = ("classes", "captions") if dataset.captioned else ("captions", "classes")
-    keys = ("data.class_names", "sampling.classes") if dataset.captioned else ("model.text_encoder", "sampling.prompts")
+    keys = ("data.class_names", "sampling.classes") if dataset.captioned else OF_CAPTIONS
     for key in keys:
         if get(config, key):
             raise ConfigError(
-                f"{key}: is for {kinds[0]}, but data.path={config.data.path} was read as {kinds[1]} ({dataset.reading})"
+                f"{key}: is for {kinds[0]}, but {config.data.place} was read as {kinds[1]} ({dataset.reading})"
             )
+    for source in config.data.sources if not dataset.captioned else ():
+        if source.instance_prompt or source.trigger_word:
+            words = source.instance_prompt or source.trigger_word
+            raise ConfigError(f"data.folders: {words!r} is for captions, but {source.path} was read as classes")
+    if config.data.masks and config.objective.repa:
+        raise ConfigError("data.masks: not with objective.repa, whose features are those of whole images")
 
 
 def data_space(dataset: Dataset, vae: LatentSpace | None, checkpoint: Checkpoint | None) -> LatentSpace:
@@ -158,7 +167,7 @@ def network_params(config: Config, checkpoint: Checkpoint | None, dataset: Datas
     if fixed and (base.context_dim is not None) != dataset.captioned:
         wanted, found = ("captions", "classes") if base.context_dim else ("classes", "captions")
         what = f"the model is for {wanted}, the data has {found} ({dataset.reading})"
-        raise ConfigError(f"data.path={config.data.path}: {what}")
+        raise ConfigError(f"{config.data.place}: {what}")
     condition = {"context_dim": None, "num_classes": None}
     if dataset.captioned:
         condition["context_dim"] = text_width(config, dataset)

@@ -12,7 +12,7 @@ import yaml
 from tim_model import OFFICIAL
 
 from .recipe import PATHS, ConfigError, read_recipe
-from .schema import LORA_GROUPS, Config, ModelConfig
+from .schema import LORA_GROUPS, Config, DataConfig, ModelConfig
 
 POSITIVE = (
     "model.patch_size", "model.hidden_size", "model.depth", "model.num_heads", "data.batch_size",
@@ -22,15 +22,12 @@ POSITIVE = (
 )  # fmt: skip
 NOT_NEGATIVE = (
     "model.lora_rank", "data.bucket_step", "data.held_out", "data.workers", "optimizer.lr_batch",
-    "optimizer.weight_decay", "optimizer.warmup", "sampling.every", "checkpoint.keep_every", "run.max_minutes",
-    "run.seed",
+    "data.shuffle_tags", "data.keep_tags", "optimizer.weight_decay", "optimizer.warmup", "sampling.every",
+    "checkpoint.keep_every", "run.epochs", "run.max_minutes", "run.seed",
 )  # fmt: skip
-SHARES = ("data.dropout", "ema.decay")
+SHARES = ("data.dropout", "data.unmasked_weight", "ema.decay")
 SEEDS = ("run.seed", "sampling.seed")
-PLACES = {
-    "data.path": "the folder with the training data", "data.cache": "a folder for latents and text features",
-    "run.folder": "a folder for what the run writes",
-}  # fmt: skip
+PLACES = {"data.cache": "a folder for latents and text features", "run.folder": "a folder for what the run writes"}
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -60,6 +57,7 @@ def check_values(config: Config) -> None:
             raise ConfigError(f"{key}={get(config, key)}: expected a number of at most 63 bits")
     check_finite(config)
     check_places(config)
+    check_captions(config.data)
     if not config.resume:
         raise ConfigError("resume: is empty, expected auto, none, or the path of a state or a run folder")
     if len(set(config.data.class_names)) < len(config.data.class_names):
@@ -108,9 +106,32 @@ def check_places(config: Config) -> None:
             raise ConfigError(f"{key}: is not set, expected {what}")
     if Path(config.data.cache).is_file():
         raise ConfigError(f"data.cache={config.data.cache}: is a file, expected a folder or a new name")
-    data, folder = (Path(name).resolve() for name in (config.data.path, config.run.folder))
-    if folder.is_relative_to(data):
-        raise ConfigError(f"run.folder={folder}: lies in data.path={data}, where its sample sheets would become data")
+    run, folders = Path(config.run.folder).resolve(), check_folders(config.data)
+    if data := next((data for data in folders if run.is_relative_to(data)), None):
+        raise ConfigError(f"run.folder={run}: lies in data.path={data}, where its sample sheets would become data")
+
+
+def check_folders(data: DataConfig) -> list[Path]:
+    """The data folders; ConfigError if there is none, or if one holds another."""
+    if data.path and data.folders:
+        raise ConfigError(f"data.path={data.path}: beside data.folders, expected one of them; data.path= empties it")
+    if not all(source.path for source in data.sources):
+        key = "data.folders: path of one of them" if data.folders else "data.path"
+        raise ConfigError(f"{key}: is not set, expected the folder with the training data")
+    folders = [Path(source.path).resolve() for source in data.sources]
+    for i, folder in enumerate(folders):
+        if other := next((other for k, other in enumerate(folders) if k != i and folder.is_relative_to(other)), None):
+            raise ConfigError(f"data.folders: {folder} lies in {other}, expected each image in one of them")
+    if all(source.regularization for source in data.sources):
+        raise ConfigError("data.folders: all are for regularization, expected one with the data to learn")
+    return folders
+
+
+def check_captions(data: DataConfig) -> None:
+    """Raise ConfigError for settings of captions and masks that nothing reads."""
+    for key, reader in {"keep_tags": "shuffle_tags", "unmasked_weight": "masks"}.items():
+        if getattr(data, key) and not getattr(data, reader):
+            raise ConfigError(f"data.{key}={getattr(data, key)}: nothing reads it, expected data.{reader} as well")
 
 
 def check_objective(config: Config) -> None:
@@ -136,6 +157,7 @@ def common_settings(config: Config) -> dict[str, object]:
     """By "section.key", what all processes of a run must agree on: everything but places."""
     sections = {name: keys for name, keys in asdict(config).items() if isinstance(keys, dict)}
     settings = {f"{name}.{key}": value for name, keys in sections.items() for key, value in keys.items()}
+    settings["data.folders"] = [{**folder, "path": ""} for folder in settings["data.folders"]]
     return {key: value for key, value in settings.items() if key not in PATHS}
 
 

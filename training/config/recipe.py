@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os.path
+import re
 import types
 import typing
 from collections import Counter
@@ -16,6 +17,8 @@ from typing import Literal
 import yaml
 from yaml.constructor import ConstructorError
 
+from .elsewhere import explained
+
 MAX_RECIPE = 2**20  # bytes; a larger file is something else
 NUMBERS = {int: "a whole number", float: "a number"}
 SWITCHES = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}  # as in YAML 1.1
@@ -26,6 +29,7 @@ PATHS = (
     "model.text_encoder",
     "objective.teacher",
     "data.path",
+    "data.folders.path",
     "data.cache",
     "run.folder",
     "resume",
@@ -163,6 +167,8 @@ def build(kind: type, tree: object, place: str) -> object:
     hints = typing.get_type_hints(kind)
     for key in tree:
         if key not in hints:
+            if told := explained(str(key)):
+                raise ConfigError(f"{join(place, key)}: {told}")
             near = difflib.get_close_matches(str(key), hints, 1)
             hint = f"did you mean {join(place, near[0])}?" if near else f"expected one of {', '.join(hints)}"
             raise ConfigError(f"{join(place, key)}: unknown key, {hint}")
@@ -202,7 +208,7 @@ def as_text(value: object, place: str) -> str:
     if value is not None and not isinstance(value, str):
         raise ConfigError(f"{place}={short.repr(value)}: expected a text")
     text = str(value or "")
-    return os.path.expanduser(text) if place in PATHS else text
+    return os.path.expanduser(text) if re.sub(r"\[\d+\]", "", place) in PATHS else text
 
 
 def as_switch(value: object, place: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 from tim_model.sampling.transport import get_transport
@@ -10,6 +10,8 @@ from tim_model.sampling.transport import get_transport
 ObjectiveName = Literal["tim", "flow_matching", "meanflow", "modular_meanflow", "split_meanflow"]
 DerivativeName = Literal["dde", "jvp"]
 Tangent = Literal["own", "sample"]
+OptimizerName = Literal["adamw", "adamw8bit", "prodigy", "adafactor"]
+ScheduleName = Literal["constant", "cosine", "linear", "polynomial"]
 # What model.lora_targets may name, beside patterns of layer names.
 LORA_GROUPS = {
     "attention": ("blocks.*.attn.qkv", "blocks.*.attn.proj"),
@@ -50,10 +52,35 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
+class FolderConfig:
+    """One of several data folders.
+
+    Raises:
+        ValueError: a number out of range.
+    """
+
+    path: str = ""
+    weight: float = 1.0  # how often an epoch holds each of its samples: 3 is three times, 0.5 every other epoch
+    loss_weight: float = 1.0  # factor of the loss of its samples; "prior_loss_weight" of a regularization folder
+    # pictures of what the model shall not forget: without data.instance_prompt and data.trigger_word, never held out
+    regularization: bool = False
+    instance_prompt: str = ""  # caption of its images without one; data.instance_prompt where empty
+    trigger_word: str = ""  # starts its captions; data.trigger_word where empty
+
+    def __post_init__(self):
+        if not 0 < self.weight < float("inf"):
+            raise ValueError(f"weight={self.weight:g}: expected a number above 0, how often an epoch holds each sample")
+        if not 0 <= self.loss_weight < float("inf"):
+            raise ValueError(f"loss_weight={self.loss_weight:g}: expected a number from 0")
+
+
+@dataclass(frozen=True)
 class DataConfig:
     """The samples and how they become batches."""
 
     path: str = ""
+    # instead of path: several folders, each with settings of its own, such as [{path: photos, weight: 2}, {path: more}]
+    folders: list[FolderConfig] = field(default_factory=list)
     batch_size: int = 256  # samples per optimizer step, over all processes and passes
     resolution: int = 256  # buckets hold at most resolution**2 pixels
     # pixels: sides of buckets are multiples of it, and images of rare buckets move to others, to fill batches;
@@ -68,6 +95,29 @@ class DataConfig:
     on_problem: Literal["skip", "stop"] = "skip"  # what to do about files that cannot be used
     cache: str = "runs/cache"  # latents, text features and checks of files
     workers: int = 2  # threads that read ahead; 0 reads in the loop itself
+    instance_prompt: str = ""  # caption of images without a caption file; folders without captions are no classes then
+    trigger_word: str = ""  # starts every caption that does not contain it
+    caption_per_line: bool = False  # each line of a caption is a caption of its own: an epoch draws one of them
+    shuffle_tags: int = 0  # orders of the tags (texts between commas) of each caption: an epoch draws one; 0 for none
+    keep_tags: int = 0  # first tags that stay in front
+    masks: bool = False  # NAME-masklabel.png beside NAME.png weighs the loss: white counts, black is unmasked_weight
+    unmasked_weight: float = 0.0  # of the loss where a mask is black
+
+    @property
+    def sources(self) -> list[FolderConfig]:
+        """The data folders, with the settings that they take from here; `path` alone is one."""
+        common = {name: getattr(self, name) for name in ("instance_prompt", "trigger_word")}
+        own = self.folders or [FolderConfig(self.path)]
+        return [
+            f if f.regularization else replace(f, **{n: getattr(f, n) or v for n, v in common.items()}) for f in own
+        ]
+
+    @property
+    def place(self) -> str:
+        """The data folders as the recipe names them, for messages."""
+        if self.folders:
+            return f"data.folders=[{', '.join(folder.path for folder in self.folders)}]"
+        return f"data.path={self.path}"
 
 
 @dataclass(frozen=True)
@@ -137,17 +187,37 @@ class ObjectiveConfig:
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """AdamW and its schedule."""
+    """The optimizer and the schedule of its learning rate.
 
-    lr: float = 1e-4
+    Raises:
+        ValueError: settings of a schedule out of range, or that the schedule does not read.
+    """
+
+    name: OptimizerName = "adamw"  # all others need a library: bitsandbytes, prodigyopt, transformers
+    lr: float = 1e-4  # of prodigy, which finds its own rate: a factor of that, 1 is usual
     lr_batch: int = 0  # the batch that lr is meant for, scaled linearly to data.batch_size; 0 takes lr as it is
-    betas: list[float] = field(default_factory=lambda: [0.9, 0.95])
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.95])  # adafactor has none
     weight_decay: float = 0.01
-    eps: float = 1e-6
+    eps: float = 1e-6  # adafactor has its own
     clip: float = 1.0  # norm that gradients are clipped to
-    schedule: Literal["constant", "cosine"] = "constant"
+    schedule: ScheduleName = "constant"  # all others fall to 0 at the end
     warmup: int = 0  # steps
+    num_cycles: int = 1  # falls of the schedule from lr to 0, equally long; 2 restarts it once
+    power: float = 1.0  # of polynomial
     accumulation: int = 1  # passes that each process splits its share of a batch into
+
+    def __post_init__(self):
+        if self.num_cycles < 1 or self.num_cycles > 1 and self.schedule == "constant":
+            known = ", ".join(name for name in get_args(ScheduleName) if name != "constant")
+            raise ValueError(
+                f"num_cycles={self.num_cycles} with schedule={self.schedule}: expected a whole number from 1, and one "
+                f"of {known} for more than 1"
+            )
+        if not 0 < self.power < float("inf") or self.power != 1 and self.schedule != "polynomial":
+            raise ValueError(
+                f"power={self.power:g} with schedule={self.schedule}: expected a number above 0, and polynomial for "
+                "others than 1"
+            )
 
 
 @dataclass(frozen=True)
@@ -186,6 +256,7 @@ class RunConfig:
 
     folder: str = "runs/tim"
     steps: int = 100000
+    epochs: int = 0  # times through the data, instead of steps; 0 counts steps
     max_minutes: float = 0.0  # of training, over all sessions; 0 for no limit
     seed: int = 0
     # of autocast, weights are float32; auto takes bf16 where the device computes it natively, else fp32

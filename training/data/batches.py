@@ -10,6 +10,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from tim_model.text.tokenizer import MAX_TOKENS
@@ -17,9 +18,12 @@ from tim_model.text.tokenizer import MAX_TOKENS
 from ..config.schema import Config
 from ..processes.share import ALONE, Share
 from .buckets import own_slice
+from .captions import describe_settings, trained_captions
 from .dataset import Dataset
 from .encoded import Latents, TextFeatures
 from .order import Copy, Order
+
+TENSORS = ("x", "context", "null_context", "positions", "images", "masks", "weights")  # of a batch
 
 
 @dataclass(frozen=True)
@@ -33,27 +37,30 @@ class Batch:
     images: Tensor | None  # (n,3,H,W) in [-1, 1] for an image encoder, where one is used
     total: int
     count: int  # of its samples; 0 for a process without samples, which runs the first one at zero weight
+    masks: Tensor | None = None  # (n,1,H,W) in [0, 1] of the loss, where they are used
+    weights: Tensor | None = None  # (n,) of the samples' losses, where they differ from 1
 
     def __len__(self) -> int:
         return len(self.x)
 
-    def tensors(self) -> tuple[Tensor | None, ...]:
-        return self.x, self.context, self.null_context, self.positions, self.images
+    def tensors(self) -> dict[str, Tensor]:
+        """Those that are there, by name."""
+        values = {name: getattr(self, name) for name in TENSORS}
+        return {name: value for name, value in values.items() if value is not None}
 
     def to(self, device: torch.device) -> Batch:
         """The batch on `device`, its positions, which are looked at, still on the CPU."""
         moved = {
-            name: value.to(device, non_blocking=True)
-            for name, value in vars(self).items()
-            if isinstance(value, Tensor) and name != "positions"
+            name: value.to(device, non_blocking=True) for name, value in self.tensors().items() if name != "positions"
         }
         return replace(self, **moved)
 
     def split(self, passes: int) -> list[Batch]:
         """As many parts, or fewer where there are fewer samples."""
         parts = min(passes, len(self))
-        chunks = ([None] * parts if tensor is None else tensor.tensor_split(parts) for tensor in self.tensors())
-        return [Batch(*part, self.total, len(part[0]) if self.count else 0) for part in zip(*chunks, strict=True)]
+        chunks = {name: value.tensor_split(parts) for name, value in self.tensors().items()}
+        chosen = [{name: chunk[k] for name, chunk in chunks.items()} for k in range(parts)]
+        return [replace(self, **part, count=len(part["x"]) if self.count else 0) for part in chosen]
 
 
 class Batches(Order):
@@ -77,20 +84,33 @@ class Batches(Order):
         self.latents = latents
         self.text = text
         self.num_classes = num_classes
+        triggers = [source.trigger_word for source in config.data.sources]
+        rewrite = lambda s: trained_captions(s.captions, triggers[s.folder], config.data, config.run.seed)
+        self.captions = [rewrite(sample) for sample in dataset.samples]
 
-    def lengths(self, epoch: int) -> list[int] | None:
-        return None if self.text is None else [len(self.caption(i, epoch).split()) for i, _ in self.copies]
+    def lengths(self, copies: Sequence[Copy], epoch: int) -> list[int] | None:
+        return None if self.text is None else [len(self.caption(copy, epoch).split()) for copy in copies]
 
     def table(self) -> str:
         """What was found, and how full the batches are."""
-        return self.dataset.table("\n".join([self.describe_batches(), *self.describe_captions()]))
+        return self.dataset.table("\n".join([self.describe_batches(), *self.describe_settings()]))
+
+    def describe_settings(self) -> list[str]:
+        """What is made of folders, captions and masks, in a line each."""
+        return [*self.describe_folders(), *self.describe_captions(), *self.describe_masks()]
+
+    def describe_masks(self) -> list[str]:
+        if not self.config.masks:
+            return []
+        n, black = sum(bool(sample.mask) for sample in self.dataset.samples), self.config.unmasked_weight
+        return [f"masks: of {n} of {len(self.dataset.samples)} samples, the loss weighs {black:g} where they are black"]
 
     @cached_property
     def caption_lengths(self) -> list[int]:
         """Tokens of each caption before it is cut; [] for class data."""
         if self.text is None:
             return []
-        return self.text.full_lengths(sorted({c for sample in self.dataset.samples for c in sample.captions}))
+        return self.text.full_lengths(sorted({caption for captions in self.captions for caption in captions}))
 
     @property
     def longest_caption(self) -> int:
@@ -104,28 +124,31 @@ class Batches(Order):
         cut = sum(length > MAX_TOKENS for length in self.caption_lengths)
         cuts = f"{cut} of more than {MAX_TOKENS}, whose ends are cut off" if cut else f"none of more than {MAX_TOKENS}"
         n = len(self.caption_lengths)
-        return [f"captions: {n} different, the longest of {max(self.caption_lengths)} tokens, {cuts}"]
+        lengths = f"captions: {n} different, the longest of {max(self.caption_lengths)} tokens, {cuts}"
+        return [lengths, *describe_settings(self.config, self.dataset.samples)]
 
     def encode(self, prompts: Sequence[str], device: torch.device, share: Share) -> None:
         """Fill the caches with all that the run needs; `prompts` are those of the sample sheet."""
-        self.latents.encode([*self.copies, *((i, False) for i in self.held_out)], device, share)
+        copies = [copy[:2] for copy in self.copies]
+        self.latents.encode([*copies, *((i, False) for i in self.held_out)], device, share)
         if self.text is not None:
-            captions = (caption for sample in self.dataset.samples for caption in sample.captions)
+            captions = (caption for captions in self.captions for caption in captions)
             self.text.encode([*captions, *prompts], device, share)
 
-    def caption(self, i: int, epoch: int) -> str:
-        """One of a sample's captions, another in each epoch."""
-        captions = self.dataset.samples[i].captions
+    def caption(self, copy: Copy, epoch: int) -> str:
+        """One of a sample's captions, another for each of its copies and in each epoch."""
+        captions = self.captions[copy.sample]
         if len(captions) == 1:
             return captions[0]
-        return captions[int(np.random.default_rng([self.seed, epoch, i]).integers(len(captions)))]
+        key = [self.seed, epoch, copy.sample, *[copy.repeat] * bool(copy.repeat)]
+        return captions[int(np.random.default_rng(key).integers(len(captions)))]
 
-    def context(self, indices: Sequence[int], epoch: int, positions: range) -> tuple[Tensor, Tensor]:
-        """Conditioning and null conditioning of the samples at some positions of a batch."""
+    def context(self, rows: Sequence[Copy], epoch: int, positions: range) -> tuple[Tensor, Tensor]:
+        """Conditioning and null conditioning of some positions of the batch `rows`."""
         if self.text is None:
-            labels = torch.tensor([self.dataset.samples[indices[k]].label for k in positions])
+            labels = torch.tensor([self.dataset.samples[rows[k].sample].label for k in positions])
             return labels, torch.full_like(labels, self.num_classes)
-        captions = [self.caption(i, epoch) for i in indices]
+        captions = [self.caption(copy, epoch) for copy in rows]
         length = max(self.text.length(caption) for caption in captions)
         own = [captions[k] for k in positions]
         return self.text.read(own, length), self.text.read([""], length).expand(len(own), -1, -1)
@@ -134,12 +157,26 @@ class Batches(Order):
         """The tensors of some positions of the batch `rows`."""
         x = self.stack(self.latents.read, rows, positions, pool)
         images = self.stack(self.dataset.read, rows, positions, pool) if self.with_images else None
-        context = self.context([i for i, _ in rows], epoch, positions)
-        return Batch(x, *context, torch.tensor(positions), images, len(rows), len(positions))
+        context = self.context(rows, epoch, positions)
+        masks = self.masks(rows, positions, pool, x.shape[-2:]) if self.config.masks else None
+        weights = self.loss_weights(rows, positions)
+        return Batch(x, *context, torch.tensor(positions), images, len(rows), len(positions), masks, weights)
+
+    def masks(self, rows: Sequence[Copy], positions: range, pool, size: tuple[int, int]) -> Tensor:
+        """Weights (n,1,H,W) of the loss of states of that size: means of the pixels that a cell holds."""
+        levels = F.adaptive_avg_pool2d(self.stack(self.dataset.read_mask, rows, positions, pool), size)
+        return self.config.unmasked_weight + (1 - self.config.unmasked_weight) * levels
+
+    def loss_weights(self, rows: Sequence[Copy], positions: range) -> Tensor | None:
+        """Weights (n,) of the samples' losses; None where all of the run are 1."""
+        weights = [source.loss_weight for source in self.config.sources]
+        if set(weights) == {1}:
+            return None
+        return torch.tensor([weights[self.dataset.samples[rows[k].sample].folder] for k in positions])
 
     @staticmethod
     def stack(read: Callable[[int, bool], Tensor], rows: Sequence[Copy], positions: range, pool) -> Tensor:
-        return torch.stack(list((pool.map if pool else map)(lambda k: read(*rows[k]), positions)))
+        return torch.stack(list((pool.map if pool else map)(lambda k: read(*rows[k][:2]), positions)))
 
     def batches(self, start: int, stop: int, share: Share) -> Iterator[Batch]:
         """The own part of each step from `start` to `stop`, read ahead in threads."""

@@ -29,6 +29,9 @@ class Sample:
     captions: tuple[str, ...] = ()
     label: int | None = None
     repeats: int = 1  # how often an epoch contains it
+    folder: int = 0  # which of the data folders it is from
+    mask: str = ""  # the file of its loss mask, relative to the folder
+    mask_digest: str = ""
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,10 @@ class Dataset:
         """Sample `i`: pixels (3,H,W) in [-1, 1], or scaled latents (channels,h,w)."""
         raise NotImplementedError
 
+    def read_mask(self, i: int, mirrored: bool) -> Tensor:
+        """The loss mask of sample `i`, (1,H,W) in [0, 1]; 1 everywhere without a mask."""
+        raise NotImplementedError
+
     @property
     def captioned(self) -> bool:
         """True if samples have captions, False if they have labels."""
@@ -63,12 +70,13 @@ class Dataset:
         return max(len(self.class_names), 1 + max(sample.label for sample in self.samples))
 
     def digest(self) -> str:
-        """A hash of all images, captions, labels, sizes and repeats; states and weights record it."""
+        """A hash of all images, masks, captions, labels, sizes and repeats; states and weights record it."""
         return self._digest
 
     @cached_property
     def _digest(self) -> str:
-        rows = ((s.digest, s.bucket, s.captions, s.label, *[s.repeats] * (s.repeats > 1)) for s in self.samples)
+        more = ((*[s.repeats] * (s.repeats > 1), *[s.mask_digest] * bool(s.mask)) for s in self.samples)
+        rows = ((s.digest, s.bucket, s.captions, s.label, *rest) for s, rest in zip(self.samples, more, strict=True))
         return hashlib.sha256("\n".join(map(repr, rows)).encode()).hexdigest()
 
     def table(self, batches: str = "") -> str:

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from safetensors import safe_open
@@ -161,6 +161,14 @@ def inspect_image(path: Path) -> Inspection:
     except ValueError as error:
         return Inspection(digest, problem=str(error))
     return Inspection(digest, *image.size)
+
+
+def inspect_mask(path: Path) -> Inspection:
+    """Read and decode the file of a loss mask; an all black one would leave nothing of its image."""
+    found = inspect_image(path)
+    if not found.problem and not any(high for _, high in read_image(path).getextrema()):
+        return replace(found, problem="is black everywhere: nothing of its image would be trained")
+    return found
 
 
 def inspect_latent(path: Path) -> Inspection:

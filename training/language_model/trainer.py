@@ -24,7 +24,7 @@ from tim_model.text.tokenizer import TiMTokenizer
 from ..config.load import ConfigError, read_recipe
 from ..config.schema import OptimizerConfig
 from ..optim.learning_rate import learning_rate
-from ..optim.optimizer import make_optimizer
+from ..optim.named import configured_optimizer
 from .word_tokenizer import (
     BOS,
     EOS,
@@ -122,7 +122,7 @@ def train(config: LanguageModelConfig, captions: Sequence[str]) -> tuple[TiMToke
     count = sum(weight.numel() for weight in net.gemma.parameters())
     print(f"{len(rows)} captions of {tokenizer.vocab_size} words, {len(held)} held out; {count:,} weights", flush=True)
     o, steps = config.optimizer, config.run.steps
-    optimizer = make_optimizer(net, o.lr, tuple(o.betas), o.weight_decay, o.eps)
+    optimizer = configured_optimizer(net, o)
     for step, ids in enumerate(batches(config, rows, tokenizer.vocab_size)):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(o, step, steps, config.data.batch_size)

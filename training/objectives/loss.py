@@ -62,18 +62,33 @@ def predict(net: Network, path: Transport, sample: Sample) -> tuple[Tensor, Tens
     return F_pred, projection_loss(h, sample.h_target).mean()
 
 
-def denoising_loss(F_pred: Tensor, target: Tensor, cosine: bool) -> Tensor:
+def denoising_loss(F_pred: Tensor, target: Tensor, cosine: bool, mask: Tensor | None = None) -> Tensor:
     """Mean squared error per sample (B,), with `cosine` plus 1 - cosine similarity over channels.
+
+    With a `mask` (B,1,H,W) both are means over the positions weighted by it, so that a constant mask changes nothing.
 
     A sample whose target is not finite gets its own prediction as target: no loss, and no gradient. A network whose
     own output is not finite is not hidden that way: its gradient is not finite either.
     """
     finite = target.flatten(1).isfinite().all(dim=1)
     target = torch.where(per_sample(finite, target), target, F_pred.detach())
-    loss = guarded((F_pred - target).square().flatten(1).mean(dim=1))
+    loss = guarded(position_mean((F_pred - target).square(), mask))
     if cosine:
-        loss = loss + guarded((1 - F.cosine_similarity(F_pred, target, dim=1)).flatten(1).mean(dim=1))
+        loss = loss + guarded(position_mean(1 - F.cosine_similarity(F_pred, target, dim=1).unsqueeze(1), mask))
     return loss
+
+
+def position_mean(error: Tensor, mask: Tensor | None) -> Tensor:
+    """The mean (B,) of errors (B,C,H,W), with the positions weighted by `mask` (B,1,H,W); 0 for a mask of zeros."""
+    if mask is None:
+        return error.flatten(1).mean(dim=1)
+    total = mask.flatten(1).sum(dim=1).clamp(min=torch.finfo(mask.dtype).tiny)
+    return (error.mean(dim=1, keepdim=True) * mask).flatten(1).sum(dim=1) / total
+
+
+def batch_mean(loss: Tensor, weight: Tensor | None) -> Tensor:
+    """The mean, a scalar, of losses (B,) times their weights (B,), 1 where None."""
+    return (loss if weight is None else loss * weight).mean()
 
 
 def finite_rows(F_pred: Tensor, target: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from tim_model.sampling.transport import Transport, per_sample
 from ..config.schema import ObjectiveConfig, Tangent
 from .derivative import Derivative, configured_derivative, jvp, predict_with_derivative, total_derivative
 from .guidance import Guidance, Teacher
-from .loss import LossOutput, denoising_loss, finite_rows, predict, time_weight, transition_target
+from .loss import LossOutput, batch_mean, denoising_loss, finite_rows, predict, time_weight, transition_target
 from .repa import projection_loss
 from .sample import Network, Sample
 
@@ -64,10 +64,11 @@ def tim(
     dF_dt = total_derivative(net, path, sample, derivative)
     target = transition_target(path, sample, dF_dt, guidance)
     F_pred, proj_loss = predict(wrapped or net, path, sample)
-    loss = denoising_loss(F_pred, target, cosine)
+    loss = denoising_loss(F_pred, target, cosine, sample.mask)
     weight = time_weight(path, sample.t, sample.r)
     weighted = weight * loss / (loss.detach() + ADAPTIVE_EPS)
-    return LossOutput(target, dF_dt, weight, loss, weighted.mean(), proj_loss, finite_rows(F_pred, target))
+    total = batch_mean(weighted, sample.weight)
+    return LossOutput(target, dF_dt, weight, loss, total, proj_loss, finite_rows(F_pred, target))
 
 
 def flow_matching(
@@ -92,7 +93,8 @@ def meanflow(
     dF_dt = total_derivative(net, path, sample, jvp)
     target = transition_target(path, sample, dF_dt, guidance)
     out = squared_error(wrapped or net, path, sample, target, dF_dt)
-    return replace(out, weighted_loss=adaptive(out.denoising_loss, sample.x[0].numel(), power).mean())
+    weighted = adaptive(out.denoising_loss, sample.x[0].numel(), power)
+    return replace(out, weighted_loss=batch_mean(weighted, sample.weight))
 
 
 def modular_meanflow(
@@ -124,9 +126,9 @@ def modular_meanflow(
             velocity = net(x_t, sample.t, sample.t, sample.context).to(velocity)
     F_pred, features, dF_dt = predict_with_derivative(wrapped or net, path, sample, velocity)
     target = transition_target(path, sample, share * dF_dt + (1 - share) * dF_dt.detach(), guidance)
-    loss = denoising_loss(F_pred, target, cosine=False)
+    loss = denoising_loss(F_pred, target, cosine=False, mask=sample.mask)
     proj_loss = x_t.new_zeros(()) if features is None else projection_loss(features, sample.h_target).mean()
-    weighted = adaptive(loss, sample.x[0].numel(), power=0.0).mean()
+    weighted = batch_mean(adaptive(loss, sample.x[0].numel(), power=0.0), sample.weight)
     finite, weight = finite_rows(F_pred, target), torch.ones_like(sample.t)
     return LossOutput(target.detach(), dF_dt.detach(), weight, loss, weighted, proj_loss, finite)
 
@@ -164,9 +166,9 @@ def split_meanflow(
 def squared_error(net: Network, path: Transport, sample: Sample, target: Tensor, dF_dt: Tensor) -> LossOutput:
     """The mean squared distance to a target, all times weighing the same."""
     F_pred, proj_loss = predict(net, path, sample)
-    loss = denoising_loss(F_pred, target, cosine=False)
-    weight = torch.ones_like(sample.t)
-    return LossOutput(target, dF_dt, weight, loss, loss.mean(), proj_loss, finite_rows(F_pred, target))
+    loss = denoising_loss(F_pred, target, cosine=False, mask=sample.mask)
+    weight, total = torch.ones_like(sample.t), batch_mean(loss, sample.weight)
+    return LossOutput(target, dF_dt, weight, loss, total, proj_loss, finite_rows(F_pred, target))
 
 
 @torch.no_grad()

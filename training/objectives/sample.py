@@ -30,6 +30,8 @@ class Sample:
     split: Tensor | None = None  # (B,), where split_meanflow divides an interval: 0 at r and 1 at t
     cpu_times: Tensor | None = None  # (B,2), t and r on the CPU, where rows are chosen without waiting for a device
     step: int = 0  # of the run, for modular_meanflow, which changes over it
+    mask: Tensor | None = None  # (B,1,H,W) weights of the positions in a sample's loss; all count the same where None
+    weight: Tensor | None = None  # (B,) of the samples in the total loss; 1 where None
 
     def __post_init__(self):
         x, noise, t, r = self.x, self.noise, self.t, self.r

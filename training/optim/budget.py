@@ -28,12 +28,21 @@ class Budget:
         steps, max_minutes: of the run, over all sessions; 0 minutes for no limit.
         optimizer, batch_size: determine the learning rate.
         advice: another setting to change, such as "run.precision=auto"; "" for none.
+        epoch: steps of an epoch, where run.epochs states the length; 0 where run.steps does.
     """
 
-    def __init__(self, steps: int, max_minutes: float, optimizer: OptimizerConfig, batch_size: int, advice: str = ""):
+    def __init__(
+        self,
+        steps: int,
+        max_minutes: float,
+        optimizer: OptimizerConfig,
+        batch_size: int,
+        advice: str = "",
+        epoch: int = 0,
+    ):
         self.steps, self.minutes = steps, max_minutes
         self.optimizer, self.batch_size = optimizer, batch_size
-        self.advice = advice
+        self.advice, self.epoch = advice, epoch
         self.mark: float | None = None
         self.durations: deque[float] = deque(maxlen=EVERY)
         self.watched, self.checked, self.warned = 0.0, False, False
@@ -88,6 +97,8 @@ class Budget:
     def remedies(self, step: int, seconds: float, pace: float, end: int) -> str:
         """The settings to change, in words."""
         minutes = math.ceil(MARGIN * (seconds + pace * (self.steps - step)) / 60)
-        fall = "" if self.optimizer.schedule == "constant" else f"run.steps={max(1, int(end / MARGIN))} lets it fall, "
+        reached = max(1, int(end / MARGIN))
+        shorter = f"run.epochs={max(1, reached // self.epoch)}" if self.epoch else f"run.steps={reached}"
+        fall = "" if self.optimizer.schedule == "constant" else f"{shorter} lets it fall, "
         advice = f", or {self.advice}" if self.advice else ""
         return f"{fall}run.max_minutes={minutes} makes all steps{advice}"

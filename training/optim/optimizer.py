@@ -27,6 +27,18 @@ def param_groups(net: nn.Module, weight_decay: float) -> list[dict[str, object]]
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
 
 
+def decayed_groups(net: nn.Module, weight_decay: float) -> list[dict[str, object]]:
+    """The `param_groups` that have parameters.
+
+    Raises:
+        ValueError: nothing is trainable.
+    """
+    groups = [group for group in param_groups(net, weight_decay) if group["params"]]
+    if not groups:
+        raise ValueError("no parameter of the network is trainable: unfreeze some, or add LoRA")
+    return groups
+
+
 def make_optimizer(
     net: nn.Module,
     lr: float = 1e-4,
@@ -39,16 +51,14 @@ def make_optimizer(
     Raises:
         ValueError: nothing is trainable.
     """
-    groups = [group for group in param_groups(net, weight_decay) if group["params"]]
-    if not groups:
-        raise ValueError("no parameter of the network is trainable: unfreeze some, or add LoRA")
+    groups = decayed_groups(net, weight_decay)
     fused = all(parameter.device.type in FUSED_DEVICES for group in groups for parameter in group["params"])
     return AdamW(groups, lr=lr, betas=betas, eps=eps, fused=fused)
 
 
 def load_moments(optimizer: Optimizer, state: Mapping[str, object]) -> list[str]:
     """Load the moments of an optimizer's state, but not its settings; returns a line for each setting that differs."""
-    configured = [{name: group[name] for name in HYPERPARAMETERS} for group in optimizer.param_groups]
+    configured = [{name: group[name] for name in HYPERPARAMETERS if name in group} for group in optimizer.param_groups]
     optimizer.load_state_dict(state)
     lines = {}
     for group, values in zip(optimizer.param_groups, configured, strict=True):

@@ -18,7 +18,8 @@ from ..data.batches import Batch
 from ..optim.ema import EMA
 from ..optim.learning_rate import learning_rate
 from ..optim.lora import configured_lora, draw_dropout, lora_layers
-from ..optim.optimizer import load_moments, make_optimizer
+from ..optim.named import configured_optimizer
+from ..optim.optimizer import load_moments
 from ..processes.processes import Processes, random_state, set_random_state
 from ..processes.share import exchange
 from .logs import Meter
@@ -37,8 +38,7 @@ class Learner:
             configured_lora(self.net, config.model)
         self.ema = EMA(self.net, config.ema.decay, config.ema.warmup)
         self.net.train()
-        o = config.optimizer
-        optimizer = make_optimizer(self.net, o.lr, tuple(o.betas), o.weight_decay, o.eps)
+        optimizer = configured_optimizer(self.net, config.optimizer)
         prepare_net(self.net, config.run)
         exchange(None)  # all processes reach this point or all end: from here on networks communicate
         self.wrapped, self.optimizer = self.accelerator.prepare(self.net, optimizer)

@@ -11,6 +11,7 @@ from tim_model import TiM, TiMParams
 
 from ..config.schema import Config
 from ..optim.lora import configured_lora
+from ..optim.named import moment_bytes
 
 GIB = 2**30
 WIDTH = {"fp32": 4, "bf16": 2, "fp16": 2}  # bytes of a number
@@ -67,7 +68,8 @@ def estimate(config: Config, params: TiMParams, precision: str, world: int, batc
     if config.model.trains_lora:
         configured_lora(net, config.model)
     every = sum(value.numel() for value in net.parameters())
-    trained = sum(value.numel() for value in net.parameters() if value.requires_grad)
+    learned = [value for value in net.parameters() if value.requires_grad]
+    trained = sum(value.numel() for value in learned)
     width = WIDTH[precision]
     rows = -(-config.data.batch_size // world)
     rows = -(-rows // config.optimizer.accumulation)
@@ -80,7 +82,7 @@ def estimate(config: Config, params: TiMParams, precision: str, world: int, batc
     cast = width * trained if width < 4 else 0  # autocast's copies of float32 weights
     parts = {
         "weights": frozen + 4 * trained + cast, "gradients": 4 * trained * (2 if world > 1 else 1),
-        "optimizer": 8 * trained, "average": 4 * trained, "activations": kept,
+        "optimizer": moment_bytes(config.optimizer.name, learned), "average": 4 * trained, "activations": kept,
     }  # fmt: skip
     return {name: size / GIB for name, size in parts.items()}
 

@@ -8,12 +8,14 @@ from pathlib import Path
 from ..components.parts import Parts, build_parts, describe, parameter_counts
 from ..config.load import ConfigError, to_yaml
 from ..config.schema import Config
+from ..optim.named import check_library, describe_optimizer
 from ..processes.precision import describe_precision
 from ..processes.processes import Processes
 from ..processes.share import together
 from ..states.origin import origin
 from ..states.resume import check_state, state_to_resume
 from ..states.states import States
+from .length import describe_length, in_steps, length, length_key
 from .logs import read_csv
 from .memory import describe_memory, estimate
 from .sample_sheet import sheet_shape
@@ -23,11 +25,13 @@ def check_start(config: Config, parts: Parts, state: Mapping | None) -> None:
     """Raise errors early that would otherwise end the run after images and captions are encoded.
 
     Raises:
-        ValueError: a LoRA without a model, invalid settings of the sample sheet, or a run folder that is a file.
+        ValueError: a LoRA without a model, invalid settings of the sample sheet, an optimizer whose library is
+            missing, or a run folder that is a file.
     """
     if state is None and config.model.trains_lora and not config.model.checkpoint:
         raise ConfigError("model.checkpoint: is not set, expected the model that the LoRA is for, not a fresh one")
     sheet_shape(parts, config)
+    check_library(config.optimizer)
     folder = Path(config.run.folder)
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"run.folder={folder}: is a file, expected a folder or a new name")
@@ -43,6 +47,7 @@ def dry_run(config: Config) -> None:
         states = States(Path(config.run.folder) / "states", keep.keep_last, keep.keep_every)
         state = state_to_resume(config, states, report=True)
         parts = build_parts(config, write=False, state=state)
+        config = in_steps(config, parts)
         changed = check_state(state, origin(config, parts), config, parts) if state else []
         check_start(config, parts, state)
         lines = [*changed, describe_start(config, state)]
@@ -58,11 +63,16 @@ def describe_start(config: Config, state: Mapping | None) -> str:
         return "from step 0, a fresh run"
     step, run = state["step"], config.run
     if step >= run.steps:
-        return f"from step {step}: nothing would be trained, run.steps={run.steps}; a larger run.steps goes on"
+        return f"from step {step}: nothing would be trained, {length(run)}; a larger {length_key(run)} goes on"
     if 0 < run.max_minutes * 60 <= state["seconds"]:
         minutes = f"{state['seconds'] / 60:.2g} min is trained, run.max_minutes={run.max_minutes:g}"
         return f"from step {step}: nothing would be trained, {minutes}; a larger run.max_minutes goes on"
     return f"from step {step}"
+
+
+def describe_training(config: Config, parts: Parts) -> list[str]:
+    """Lines on length, optimizer and schedule of a run."""
+    return [describe_length(config.run, parts), *describe_optimizer(config.optimizer, config.run.steps)]
 
 
 def describe_plan(config: Config, parts: Parts, processes: Processes) -> list[str]:
@@ -72,6 +82,7 @@ def describe_plan(config: Config, parts: Parts, processes: Processes) -> list[st
     return [
         parts.data.table(),
         f"held out: {len(parts.data.held_out)}, steps an epoch: {parts.data.batches_per_epoch}",
+        *describe_training(config, parts),
         describe(parts),
         f"trained: {trained / 1e6:.2f}M of {total / 1e6:.2f}M parameters",
         describe_tokens(parts),

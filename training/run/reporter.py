@@ -19,7 +19,9 @@ from ..processes.share import together
 from ..processes.signals import StopSignals
 from ..states.weights import export_weights
 from .learner import Learner
+from .length import length, length_key
 from .logs import Logs, Meter, read_csv
+from .preflight import describe_training
 from .sheet_reports import SheetReports
 from .step_loss import held_out_losses, mean_loss
 
@@ -38,8 +40,9 @@ class Reporter:
         self.meter = Meter()
         run, advice = config.run, slower_bf16(config.run.precision, processes.device)
         self.budget = Budget(
-            run.steps, run.max_minutes, config.optimizer, config.data.batch_size, "run.precision=auto" if advice else ""
-        )
+            run.steps, run.max_minutes, config.optimizer, config.data.batch_size,
+            "run.precision=auto" if advice else "", parts.data.batches_per_epoch if run.epochs else 0,
+        )  # fmt: skip
 
     def begin(self, step: int, numbers: dict[str, float], done: bool) -> None:
         """Prepare the run folder and print what is trained; `numbers` belong to the step from which the run resumes.
@@ -57,8 +60,9 @@ class Reporter:
         dataset = self.parts.dataset
         write_text(self.folder / "data.txt", self.parts.data.table() + "\n")
         print(f"data: {len(dataset.samples)} samples, {len(dataset.dropped)} dropped, see {self.folder / 'data.txt'}")
-        print("\n".join([*dataset.remarks(), self.parts.data.describe_batches(), *self.parts.data.describe_captions()]))
+        print("\n".join([*dataset.remarks(), self.parts.data.describe_batches(), *self.parts.data.describe_settings()]))
         print(describe(self.parts))
+        print("\n".join(describe_training(self.config, self.parts)))
         precision = describe_precision(run.precision, self.processes.device)
         print(f"processes: {self.processes.world}, device: {self.processes.device}, precision: {precision}")
         print(f"from step {step}" if step else "from step 0, a fresh run", f"in {self.folder}", flush=True)
@@ -156,7 +160,8 @@ class Reporter:
         """
         cut = self.budget.closing(step, seconds)
         if done:
-            steps = f"{self.folder} is at step {step}, run.steps={self.config.run.steps}; a larger run.steps goes on"
+            run = self.config.run
+            steps = f"{self.folder} is at step {step}, {length(run)}; a larger {length_key(run)} goes on"
             print(f"nothing was trained: {cut or steps}; another run.folder=… starts another run")
         name = "lora" if self.config.model.trains_lora else "model"
         for file in export_weights(path, self.folder, name, step if done else None):

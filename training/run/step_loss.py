@@ -58,7 +58,10 @@ class StepLoss:
         h_target = None if self.encoder is None else self.encoder(batch.images, h, w)
         split = draws.uniform("split").to(device, non_blocking=True)
         contexts = context, batch.context, batch.null_context
-        sample = Sample(batch.x, noise, t, r, *contexts, h_target=h_target, split=split, cpu_times=times, step=step)
+        sample = Sample(
+            batch.x, noise, t, r, *contexts, h_target=h_target, split=split, cpu_times=times, step=step,
+            mask=batch.masks, weight=batch.weights,
+        )  # fmt: skip
         return self.objective(net, self.transport, sample, wrapped=wrapped)
 
     def total(self, out: LossOutput) -> Tensor:

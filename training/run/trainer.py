@@ -23,6 +23,7 @@ from ..states.origin import origin
 from ..states.resume import check_state, state_to_resume
 from ..states.states import States
 from .learner import Learner
+from .length import in_steps
 from .preflight import check_start
 from .progress import Progress, StateSaver
 from .reporter import Reporter
@@ -62,6 +63,7 @@ class Trainer:
         check_same({"step": state["step"] if state else 0}, place)
         cache = share_of_folder(Path(config.data.cache))
         self.parts = build_parts(config, state=state, share=cache)
+        config = self.config = in_steps(config, self.parts)
         check_same(self.parts.sources(), "copy the same files to all machines, or put them on a disk that all see")
         started_from = origin(config, self.parts)
         if state is not None:

@@ -80,7 +80,7 @@ def check_state(state: Mapping[str, dict], origin: Mapping[str, object], config:
 
 
 def check_network(state: Mapping[str, dict], config: Config, parts: Parts) -> None:
-    """Raise ConfigError unless a state has the network and the LoRA of the config."""
+    """Raise ConfigError unless a state has the network, the LoRA and the optimizer of the config."""
     step, before, params = state["step"], state["params"], parts.params.to_dict()
     if before != params:
         names = [name for name in {**before, **params} if before.get(name) != params.get(name)]
@@ -93,6 +93,10 @@ def check_network(state: Mapping[str, dict], config: Config, parts: Parts) -> No
     if layers != found:
         held, meant = layers_summary(layers), layers_summary(found)
         raise ConfigError(f"the state of step {step} has lora: {held}; the config means: {meant}; {ANOTHER}")
+    held, meant = recipe_of(state).get("optimizer", {}).get("name", "adamw"), config.optimizer.name
+    if held != meant:  # states of older versions are of adamw
+        weights = "for its weights alone, export it with python -m training.export and name it in model.checkpoint"
+        raise ConfigError(f"the state of step {step} is of optimizer.name={held}, here {meant}: {ANOTHER}; {weights}")
 
 
 def changed_settings(state: Mapping[str, dict], config: Config, known: Mapping[str, str]) -> list[str]:

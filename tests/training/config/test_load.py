@@ -9,9 +9,9 @@ import pytest
 import yaml
 
 from training.autoencoder.config import AutoencoderConfig, load_autoencoder_config
-from training.config.load import ConfigError, load_config, to_yaml
+from training.config.load import ConfigError, common_settings, load_config, to_yaml
 from training.config.recipe import OWN_KEYS, has_key
-from training.config.schema import Config
+from training.config.schema import Config, FolderConfig
 from training.language_model.trainer import LanguageModelConfig, load_language_model_config
 
 RECIPES = sorted((Path(__file__).resolve().parents[3] / "training" / "recipes").glob("*.yaml"))
@@ -37,14 +37,31 @@ def test_recipe_and_overrides(recipe):
 
 
 def test_resolved_config_is_a_recipe(recipe, tmp_path):
-    config = load_config(recipe, ["resume=none", "data.class_names=[a, b]"])
+    config = load_config(recipe, ["resume=none", "data.class_names=[a, b]", "data.folders=[{path: a}]", "data.path="])
     again = tmp_path / "again.yaml"
     again.write_text(to_yaml(config))
     assert load_config(again) == config
 
 
 MISTAKES = {
-    "optimizer.learning_rate=1": "optimizer.learning_rate: unknown key, expected one of lr,",
+    "optimizer.rate=1": "optimizer.rate: unknown key, expected one of name, lr,",
+    "optimizer.learning_rate=1": "optimizer.learning_rate: unknown key, it is called optimizer.lr here",
+    "data.keep_tokens=1": "data.keep_tokens: unknown key, it is called data.keep_tags here",
+    "objective.min_snr_gamma=5": "objective.min_snr_gamma: not for this loss: min-SNR levels the losses of single",
+    "optimizer.snr_gamma=5": "optimizer.snr_gamma: not for this loss: min-SNR",
+    "min_snr_gamma=5": "min_snr_gamma: not for this loss: min-SNR",
+    "optimizer.name=lion": "optimizer.name='lion': expected one of adamw, adamw8bit, prodigy, adafactor",
+    "optimizer.schedule=step": "optimizer.schedule='step': expected one of constant, cosine, linear, polynomial",
+    "optimizer.num_cycles=3": "optimizer: num_cycles=3 with schedule=constant: expected a whole number from 1",
+    "run.epochs=-1": "run.epochs=-1: expected 0 or more",
+    "data.shuffle_tags=-1": "data.shuffle_tags=-1: expected 0 or more",
+    "data.keep_tags=1": "data.keep_tags=1: nothing reads it, expected data.shuffle_tags as well",
+    "data.unmasked_weight=0.5": "data.unmasked_weight=0.5: nothing reads it, expected data.masks as well",
+    "data.folders=[{path: a}]": "data.path=photos: beside data.folders, expected one of them; data.path= empties it",
+    "data.folders=[a]": "data.folders[0]='a': expected a section with keys",
+    "data.folders=[{path: a, weight: 0}]": "data.folders[0]: weight=0: expected a number above 0",
+    "data.folders=[{path: a, loss_weight: -1}]": "data.folders[0]: loss_weight=-1: expected a number from 0",
+    "data.folders=[{path: a, num_repeats: 2}]": "data.folders[0].num_repeats: unknown key, it is called weight in data",
     "optimizer.lrr=1": "optimizer.lrr: unknown key, did you mean optimizer.lr?",
     "modell.depth=2": "modell: unknown key, did you mean model?",
     "run.steps=many": "run.steps='many': expected a whole number",
@@ -98,6 +115,41 @@ def test_mistakes_are_one_line_with_the_key(recipe, override):
         load_config(recipe, [override])
     assert str(error.value).startswith(MISTAKES[override])
     assert "\n" not in str(error.value)
+
+
+FOLDERS = {
+    "[{weight: 2}]": "data.folders: path of one of them: is not set",
+    "[{path: a}, {path: a/b}]": "data.folders: {cwd}/a/b lies in {cwd}/a, expected each image in one of them",
+    "[{path: a}, {path: a}]": "data.folders: {cwd}/a lies in {cwd}/a",
+    "[{path: a, regularization: true}]": "data.folders: all are for regularization, expected one with the data",
+    "[{path: .}]": "run.folder={cwd}/runs/tim: lies in data.path={cwd}",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("folders", FOLDERS)
+def test_folders_that_do_not_go_together(recipe, folders):
+    with pytest.raises(ConfigError) as error:
+        load_config(recipe, ["data.path=", f"data.folders={folders}"])
+    assert str(error.value).startswith(FOLDERS[folders].format(cwd=Path.cwd()))
+
+
+def test_folders_take_what_they_do_not_state(recipe):
+    folders = "[{path: a}, {path: ~/b, trigger_word: own, weight: 0.5}, {path: c, regularization: true}]"
+    settings = ["data.path=", f"data.folders={folders}", "data.trigger_word=sks", "data.instance_prompt=a photo"]
+    config = load_config(recipe, settings)
+    assert [source.trigger_word for source in config.data.sources] == ["sks", "own", ""]
+    assert [source.instance_prompt for source in config.data.sources] == ["a photo", "a photo", ""]
+    assert config.data.folders[1].path == str(Path.home() / "b") and config.data.folders[1].weight == 0.5
+    assert load_config(recipe).data.sources == [FolderConfig("photos")]
+
+
+def test_machines_may_have_folders_elsewhere(recipe):
+    """Processes must agree in all but places."""
+    settings = [
+        common_settings(load_config(recipe, ["data.path=", f"data.folders=[{{path: {path}, weight: {weight}}}]"]))
+        for path, weight in (("a", 2), ("b", 2), ("a", 3))
+    ]
+    assert settings[0] == settings[1] != settings[2]
 
 
 TEXTS = [

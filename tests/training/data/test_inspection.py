@@ -57,20 +57,25 @@ def test_folders_whose_files_agree_in_name_size_and_time(tmp_path, write, conten
 
 @pytest.mark.parametrize("moved", [True, False])
 def test_content_that_changes_under_one_name_size_and_time(tmp_path, moved):
-    folder, index = write_pictures(tmp_path / "data", "red"), tmp_path / "files.json"
-    before = opened(folder, index)
+    folder = write_pictures(tmp_path / "data", "red")
+    before = opened(folder)
     if moved:
         folder.rename(tmp_path / "red")
         write_pictures(tmp_path / "new", "blue").rename(folder)
     else:
         write_pictures(folder, "blue")
-    after = opened(folder, index)
+    after = opened(folder)
     assert [s.name for s in before] == [s.name for s in after]
     assert all(a.digest != b.digest for a, b in zip(before, after, strict=True))
 
 
-def opened(folder: Path, index: Path) -> list:
-    return open_dataset(DataConfig(path=str(folder), resolution=16, workers=0), 1, 1, index).samples
+def opened(folder: Path) -> list:
+    config = DataConfig(path=str(folder), cache=str(folder.parent / "cache"), resolution=16, workers=0)
+    return open_dataset(config, 1, 1, remember=True).samples
+
+
+def index_of(folder: Path) -> Path:
+    return index_path(str(folder.parent / "cache"), str(folder))
 
 
 def test_one_index_for_each_folder_however_it_is_named(tmp_path, monkeypatch):
@@ -91,17 +96,20 @@ INDICES = {
 
 @pytest.mark.parametrize("change", INDICES.values(), ids=INDICES)
 def test_indices_that_are_not_believed(tmp_path, change):
-    folder, index = write_pictures(tmp_path / "data", "red"), tmp_path / "files.json"
-    before, known = opened(folder, index), json.loads(index.read_text())
+    folder = write_pictures(tmp_path / "data", "red")
+    before, index = opened(folder), index_of(folder)
+    known = json.loads(index.read_text())
     index.write_text(json.dumps({name: change({**entry, "digest": "old"}) for name, entry in known.items()}))
-    assert opened(folder, index) == before
+    assert opened(folder) == before
     assert json.loads(index.read_text()) == known
 
 
 def test_index_that_is_nested_too_deeply(tmp_path):
-    folder, index = write_pictures(tmp_path / "data", "red"), tmp_path / "files.json"
+    folder = write_pictures(tmp_path / "data", "red")
+    index = index_of(folder)
+    index.parent.mkdir(parents=True)
     index.write_text(100_000 * "[")
-    assert len(opened(folder, index)) == 2
+    assert len(opened(folder)) == 2
 
 
 def test_latents_are_bounded_before_they_are_read(tmp_path):

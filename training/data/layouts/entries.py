@@ -28,6 +28,7 @@ class Layout:
     entries: list[Entry] = field(default_factory=list)  # none for "idx" and "latents", which have their own readers
     files: list[Path] = field(default_factory=list)  # of "latents", and the image files of "idx"
     notes: list[str] = field(default_factory=list)  # other files that were found and are ignored
+    masks: dict[Path, Path] = field(default_factory=dict)  # of images that have one
 
 
 def some(names: Sequence[object], most: int = 3) -> str:

@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from ..images.kinds import ENDINGS, OTHER_ENDINGS, reason_not_read
 from .entries import Entry, Layout, count, some
 from .folders import Tree, read_tree, training_split
+from .masks import mask_notes, masks_of, split_masks, unread_masks
 from .metadata import TABLES, metadata_layout, metadata_tables
 from .picture_folders import picture_folders
 from .upstream import TABLE, upstream_layout
@@ -21,11 +22,15 @@ IDX_IMAGES = "*-images-idx3-ubyte*"
 LATENTS = ".safetensors"
 
 
-def read_layout(folder: Path, class_names: Sequence[str] = ()) -> Layout:
+def read_layout(
+    folder: Path, class_names: Sequence[str] = (), instance_prompt: str = "", masks: bool = False
+) -> Layout:
     """The layout of a folder: files of MNIST, a table, ready-made latents, or images with captions or in class folders.
 
     Args:
         class_names: folders with these names are always classes.
+        instance_prompt: the caption of images without a caption file; all other folders are no classes then.
+        masks: whether files NAME-masklabel.png are masks, not images.
 
     Raises:
         ValueError: no such folder, no training data in it, or a table that cannot be read.
@@ -38,12 +43,23 @@ def read_layout(folder: Path, class_names: Sequence[str] = ()) -> Layout:
         return Layout("idx", "files of (Fashion-)MNIST", files=idx)
     if not any((folder / name).is_file() for name in (TABLE, *TABLES)):
         tree = training_split(tree)
-    layout = tree_layout(tree, class_names)
+    if not masks:
+        layout = tree_layout(tree, class_names, instance_prompt)
+        return completed(layout, tree, unread_masks(tree))
+    tree, files = split_masks(tree)
+    layout = tree_layout(tree, class_names, instance_prompt)
+    pictures = [entry.path for entry in layout.entries if not entry.problem]
+    found = masks_of(pictures, files)
+    return completed(replace(layout, masks=found), tree, mask_notes(tree, found, len(pictures), files))
+
+
+def completed(layout: Layout, tree: Tree, notes: Sequence[str]) -> Layout:
+    """A layout with the folders that cannot be read, and with all remarks."""
     unread = [Entry(path, problem=reason) for path, reason in tree.unread]
-    return replace(layout, entries=[*layout.entries, *unread], notes=[*tree.notes, *layout.notes])
+    return replace(layout, entries=[*layout.entries, *unread], notes=[*tree.notes, *layout.notes, *notes])
 
 
-def tree_layout(tree: Tree, class_names: Sequence[str]) -> Layout:
+def tree_layout(tree: Tree, class_names: Sequence[str], instance_prompt: str) -> Layout:
     if (tree.folder / TABLE).is_file():
         return upstream_layout(tree)
     if tables := metadata_tables(tree):
@@ -55,7 +71,7 @@ def tree_layout(tree: Tree, class_names: Sequence[str]) -> Layout:
     if len(latents) > len(pictures) and (not pictures or any(map(is_class_latent, latents[:10]))):
         strays = [Entry(path, problem="is an image among ready-made latents") for path in pictures]
         return Layout("latents", f"one {LATENTS} for each image", strays, latents)
-    layout = picture_folders(tree, class_names)
+    layout = picture_folders(tree, class_names, instance_prompt)
     note = [f"not used beside images: {some([tree.name(path) for path in latents])}"] if latents else []
     unread = [Entry(path, problem=reason_not_read(path)) for path in tree.ending(*OTHER_ENDINGS)]
     return replace(layout, entries=[*layout.entries, *unread], notes=[*layout.notes, *note])

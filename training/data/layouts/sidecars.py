@@ -28,9 +28,11 @@ class Sidecars:
         stems = whole, whole.removesuffix(picture.suffix)
         return [self.files[stem + e] for e in endings for stem in stems if stem + e in self.files]
 
-    def entry(self, picture: Path) -> Entry:
-        """An image with its caption, or the reason why it has none."""
+    def entry(self, picture: Path, otherwise: str = "") -> Entry:
+        """An image with its caption, `otherwise` for one without a caption file, or the reason why it has none."""
         found = self.of(picture)
+        if not found and otherwise:
+            return Entry(picture, (otherwise,))
         if not found:
             unread = "".join(f"; {path.name} is not read" for path in self.of(picture, UNREAD))
             expected = f"expected {picture.stem}.txt or {picture.stem}.caption beside it"
@@ -43,7 +45,7 @@ class Sidecars:
 
     def notes(self, entries: Iterable[Entry]) -> list[str]:
         """Remarks on the captions of images."""
-        captioned = [entry for entry in entries if entry.captions and not entry.problem]
+        captioned = [entry for entry in entries if entry.captions and not entry.problem and self.of(entry.path)]
         differ = [entry.path.name for entry in captioned if self.differ(entry)]
         lines = [entry.path.name for entry in captioned if "\n" in entry.captions[0]]
         notes = []
@@ -51,7 +53,7 @@ class Sidecars:
             text = "several caption files with different texts, the first counts in the order .txt, .caption"
             notes.append(f"{count(len(differ), 'image')} with {text}: {some(differ)}")
         if lines:
-            notes.append(f"{count(len(lines), 'caption')} of several lines, each taken whole: {some(lines)}")
+            notes.append(f"{count(len(lines), 'caption')} of several lines: {some(lines)}")
         return notes
 
     def differ(self, entry: Entry) -> bool:

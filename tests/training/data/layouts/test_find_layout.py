@@ -14,14 +14,15 @@ from safetensors.torch import save_file
 
 from training.config.schema import DataConfig
 from training.data.dataset import Dataset
+from training.data.inspection import index_path
 from training.data.open_dataset import open_dataset
 
 from ...tiny import write_classes, write_picture
 
 
-def opened(folder: Path, patch_size: int = 4, index: Path | None = None, **settings) -> Dataset:
+def opened(folder: Path, patch_size: int = 4, remember: bool = False, **settings) -> Dataset:
     config = DataConfig(**{"path": str(folder), "resolution": 32, "workers": 0} | settings)
-    return open_dataset(config, 1, patch_size, index)
+    return open_dataset(config, 1, patch_size, remember)
 
 
 def captioned(folder: Path, name: str, caption: str | bytes | None = "a cat", ending: str = ".txt") -> None:
@@ -218,16 +219,17 @@ def test_folders_without_data(tmp_path):
 
 
 def test_checks_are_remembered(tmp_path):
-    data, index = write_classes(tmp_path / "data", 2), tmp_path / "cache" / "files.json"
-    first = opened(data, index=index)
+    data, cache = write_classes(tmp_path / "data", 2), str(tmp_path / "cache")
+    index = index_path(cache, str(data))
+    first = opened(data, remember=True, cache=cache)
     known = json.loads(index.read_text())
     assert len(known) == 4
     known["cat/0.png"]["problem"] = "is known to be bad"
     index.write_text(json.dumps(known))
-    assert opened(data, index=index).dropped == [("cat/0.png", "is known to be bad")]
+    assert opened(data, remember=True, cache=cache).dropped == [("cat/0.png", "is known to be bad")]
     write_picture(data / "cat" / "0.png", (24, 24))  # changed, so it is read again
-    again = opened(data, index=index)
+    again = opened(data, remember=True, cache=cache)
     assert not again.dropped and again.samples[0].digest != first.samples[0].digest
     assert again.digest() != first.digest()
     index.write_text("[broken")
-    assert len(opened(data, index=index).samples) == 4
+    assert len(opened(data, remember=True, cache=cache).samples) == 4

@@ -72,7 +72,7 @@ def test_repeats_of_folders(tmp_path):
     assert dataset.table().startswith("data: 3 samples with captions, 23 an epoch, layout: repeated folders\n")
     data = Batches(Config(data=DataConfig(batch_size=4)), dataset, Latents(dataset, "", None), None, None)
     rows = [data.rows(step)[1] for step in range(data.batches_per_epoch)]
-    assert Counter(i for batch in rows for i, _ in batch) == {0: 10, 1: 10, 2: 3}
+    assert Counter(i for batch in rows for i, *_ in batch) == {0: 10, 1: 10, 2: 3}
 
 
 def test_repeats_change_the_digest(tmp_path):

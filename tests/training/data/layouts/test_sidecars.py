@@ -98,7 +98,7 @@ def test_txt_and_caption(tmp_path):
 def test_captions_of_several_lines_are_told(tmp_path):
     for name, text in (("a", "one\ntwo"), ("b", "one")):
         write_picture(tmp_path / f"{name}.png").with_suffix(".txt").write_text(text)
-    assert opened(tmp_path).notes == ["1 caption of several lines, each taken whole: a.png"]
+    assert opened(tmp_path).notes == ["1 caption of several lines: a.png"]
 
 
 def test_captions_in_other_files_are_pointed_out(tmp_path):

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ..config.schema import DataConfig
+from ..config.data_schema import DataConfig
 from ..data.dataset import Dataset
 from ..data.order import Copy, Order
 

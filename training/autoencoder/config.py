@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from ..config.data_schema import DataConfig
 from ..config.load import ConfigError, check_finite, check_places, read_recipe
-from ..config.schema import CheckpointConfig, DataConfig, EMAConfig, OptimizerConfig
+from ..config.schema import CheckpointConfig, EMAConfig, OptimizerConfig
 from .loss import LossConfig
 
 
@@ -71,6 +72,9 @@ class AutoencoderConfig:
     run: RunConfig = field(default_factory=RunConfig)
 
 
+UNREAD = ("trigger_word", "caption_per_line", "shuffle_tags", "masks")  # settings of data for captions and losses
+
+
 def load_autoencoder_config(path: Path, overrides: Sequence[str] = ()) -> AutoencoderConfig:
     """The run of a YAML recipe and overrides such as "optimizer.lr=1e-3".
 
@@ -93,6 +97,11 @@ def check_values(config: AutoencoderConfig) -> None:
         )
     if config.optimizer.accumulation != 1:
         raise ConfigError(f"optimizer.accumulation={config.optimizer.accumulation}: expected 1 for an autoencoder")
+    for name in UNREAD:
+        if getattr(config.data, name):
+            raise ConfigError(f"data.{name}: an autoencoder does not read it, expected it for training.train alone")
+    if any(source.loss_weight != 1 for source in config.data.sources):
+        raise ConfigError("data.folders: an autoencoder reads no loss_weight, expected it for training.train alone")
     positive = {
         "data.batch_size": config.data.batch_size, "optimizer.lr": config.optimizer.lr, "run.steps": config.run.steps,
         "checkpoint.every": config.checkpoint.every, "checkpoint.keep_last": config.checkpoint.keep_last,

@@ -16,7 +16,7 @@ from tim_model.network.latent_space import LATENT_SPACES, LatentSpace, latent_sp
 from tim_model.sampling.sizes import nearest_multiple
 from tim_model.text.files import read_text_encoder_config
 
-from ..config.load import ConfigError, get
+from ..config.load import ConfigError
 from ..config.schema import Config, ModelConfig
 from ..data.batches import Batches
 from ..data.dataset import Dataset
@@ -28,13 +28,9 @@ from ..objectives.repa import feature_width
 from ..optim.lora import configured_lora
 from ..processes.precision import training_device
 from ..processes.share import ALONE, Share
+from .condition import check_condition
 from .teacher import read_teacher
 from .vae_space import vae_space
-
-OF_CAPTIONS = (
-    "model.text_encoder", "sampling.prompts", "data.instance_prompt", "data.trigger_word", "data.caption_per_line",
-    "data.shuffle_tags",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -116,23 +112,6 @@ def known_classes(checkpoint: Checkpoint | None, state: dict | None) -> KnownCla
     if (state is None and checkpoint is None) or params.num_classes is None:
         return None
     return KnownClasses(source, params.num_classes, names[: params.num_classes], fixed)
-
-
-def check_condition(config: Config, dataset: Dataset) -> None:
-    """Raise ConfigError for settings of captions with class data, or the reverse: the data was misread."""
-    kinds = ("classes", "captions") if dataset.captioned else ("captions", "classes")
-    keys = ("data.class_names", "sampling.classes") if dataset.captioned else OF_CAPTIONS
-    for key in keys:
-        if get(config, key):
-            raise ConfigError(
-                f"{key}: is for {kinds[0]}, but {config.data.place} was read as {kinds[1]} ({dataset.reading})"
-            )
-    for source in config.data.sources if not dataset.captioned else ():
-        if source.instance_prompt or source.trigger_word:
-            words = source.instance_prompt or source.trigger_word
-            raise ConfigError(f"data.folders: {words!r} is for captions, but {source.path} was read as classes")
-    if config.data.masks and config.objective.repa:
-        raise ConfigError("data.masks: not with objective.repa, whose features are those of whole images")
 
 
 def data_space(dataset: Dataset, vae: LatentSpace | None, checkpoint: Checkpoint | None) -> LatentSpace:

@@ -11,8 +11,9 @@ import yaml
 
 from tim_model import OFFICIAL
 
+from .data_schema import DataConfig
 from .recipe import PATHS, ConfigError, read_recipe
-from .schema import LORA_GROUPS, Config, DataConfig, ModelConfig
+from .schema import LORA_GROUPS, Config, ModelConfig
 
 POSITIVE = (
     "model.patch_size", "model.hidden_size", "model.depth", "model.num_heads", "data.batch_size",

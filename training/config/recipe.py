@@ -167,8 +167,8 @@ def build(kind: type, tree: object, place: str) -> object:
     hints = typing.get_type_hints(kind)
     for key in tree:
         if key not in hints:
-            if told := explained(str(key)):
-                raise ConfigError(f"{join(place, key)}: {told}")
+            if reason := explained(str(key)):
+                raise ConfigError(f"{join(place, key)}: {reason}")
             near = difflib.get_close_matches(str(key), hints, 1)
             hint = f"did you mean {join(place, near[0])}?" if near else f"expected one of {', '.join(hints)}"
             raise ConfigError(f"{join(place, key)}: unknown key, {hint}")

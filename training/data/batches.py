@@ -10,7 +10,6 @@ from functools import cached_property
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from tim_model.text.tokenizer import MAX_TOKENS
@@ -21,6 +20,7 @@ from .buckets import own_slice
 from .captions import describe_settings, trained_captions
 from .dataset import Dataset
 from .encoded import Latents, TextFeatures
+from .loss_weights import describe_masks, position_weights, sample_weights
 from .order import Copy, Order
 
 TENSORS = ("x", "context", "null_context", "positions", "images", "masks", "weights")  # of a batch
@@ -97,13 +97,7 @@ class Batches(Order):
 
     def describe_settings(self) -> list[str]:
         """What is made of folders, captions and masks, in a line each."""
-        return [*self.describe_folders(), *self.describe_captions(), *self.describe_masks()]
-
-    def describe_masks(self) -> list[str]:
-        if not self.config.masks:
-            return []
-        n, black = sum(bool(sample.mask) for sample in self.dataset.samples), self.config.unmasked_weight
-        return [f"masks: of {n} of {len(self.dataset.samples)} samples, the loss weighs {black:g} where they are black"]
+        return [*self.describe_folders(), *self.describe_captions(), *describe_masks(self.config, self.dataset.samples)]
 
     @cached_property
     def caption_lengths(self) -> list[int]:
@@ -158,21 +152,10 @@ class Batches(Order):
         x = self.stack(self.latents.read, rows, positions, pool)
         images = self.stack(self.dataset.read, rows, positions, pool) if self.with_images else None
         context = self.context(rows, epoch, positions)
-        masks = self.masks(rows, positions, pool, x.shape[-2:]) if self.config.masks else None
-        weights = self.loss_weights(rows, positions)
+        masks = self.stack(self.dataset.read_mask, rows, positions, pool) if self.config.masks else None
+        masks = None if masks is None else position_weights(masks, x.shape[-2:], self.config.unmasked_weight)
+        weights = sample_weights([self.dataset.samples[rows[k].sample] for k in positions], self.config)
         return Batch(x, *context, torch.tensor(positions), images, len(rows), len(positions), masks, weights)
-
-    def masks(self, rows: Sequence[Copy], positions: range, pool, size: tuple[int, int]) -> Tensor:
-        """Weights (n,1,H,W) of the loss of states of that size: means of the pixels that a cell holds."""
-        levels = F.adaptive_avg_pool2d(self.stack(self.dataset.read_mask, rows, positions, pool), size)
-        return self.config.unmasked_weight + (1 - self.config.unmasked_weight) * levels
-
-    def loss_weights(self, rows: Sequence[Copy], positions: range) -> Tensor | None:
-        """Weights (n,) of the samples' losses; None where all of the run are 1."""
-        weights = [source.loss_weight for source in self.config.sources]
-        if set(weights) == {1}:
-            return None
-        return torch.tensor([weights[self.dataset.samples[rows[k].sample].folder] for k in positions])
 
     @staticmethod
     def stack(read: Callable[[int, bool], Tensor], rows: Sequence[Copy], positions: range, pool) -> Tensor:

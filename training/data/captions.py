@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..config.schema import DataConfig
+from ..config.data_schema import DataConfig
 from .dataset import Sample
 
 

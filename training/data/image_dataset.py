@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..config.schema import DataConfig
+from ..config.data_schema import DataConfig
 from ..processes.share import Share
 from .buckets import Size, bucket_size, bucket_step, kept, share_buckets
 from .dataset import Dataset, Sample

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from ..config.schema import DataConfig
+from ..config.data_schema import DataConfig
 from ..processes.share import ALONE, Share
 from .dataset import Dataset
 from .image_dataset import Found, image_dataset

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..config.schema import DataConfig
+from ..config.data_schema import DataConfig
 from .buckets import Size, describe_batches, epoch_batches, held_out
 from .dataset import Dataset
 
@@ -131,7 +131,7 @@ def dealt(copies: Sequence[Copy], weight: float, epoch: int, key: Sequence[int])
 
 
 def counted(copies: Sequence[Copy]) -> list[Copy]:
-    """The copies with their repeats counted anew."""
+    """The copies with their repeats counted from 0."""
     seen: Counter = Counter()
     found = []
     for copy in copies:

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ..config.schema import DataConfig
+from ..config.data_schema import DataConfig
 from .dataset import Dataset, Sample
 from .idx import read_idx
 from .inspection import Inspection

@@ -18,7 +18,7 @@ from training.autoencoder.__main__ import main
 from training.autoencoder.config import ArchitectureConfig, AutoencoderConfig, load_autoencoder_config
 from training.autoencoder.loss import LossConfig, autoencoder_loss, gradient_penalty, measure, moment_penalty
 from training.autoencoder.trainer import AutoencoderRun, build_net
-from training.config.schema import DataConfig
+from training.config.data_schema import DataConfig
 from training.objectives.draws import Draws
 from training.processes.lock import RunLock
 

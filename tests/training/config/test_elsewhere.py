@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 
+from training.config.data_schema import FolderConfig
 from training.config.elsewhere import NAMES, REFUSED, explained
 from training.config.recipe import has_key
-from training.config.schema import Config, FolderConfig
+from training.config.schema import Config
 
 
 def test_names_lead_to_settings():

@@ -9,9 +9,10 @@ import pytest
 import yaml
 
 from training.autoencoder.config import AutoencoderConfig, load_autoencoder_config
+from training.config.data_schema import FolderConfig
 from training.config.load import ConfigError, common_settings, load_config, to_yaml
 from training.config.recipe import OWN_KEYS, has_key
-from training.config.schema import Config, FolderConfig
+from training.config.schema import Config
 from training.language_model.trainer import LanguageModelConfig, load_language_model_config
 
 RECIPES = sorted((Path(__file__).resolve().parents[3] / "training" / "recipes").glob("*.yaml"))

@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from tests.tim_model.gemma import write_gemma
-from training.config.schema import DataConfig
+from training.config.data_schema import DataConfig
 from training.data.dataset import Dataset
 from training.data.idx import read_idx
 from training.data.open_dataset import open_dataset

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from training.config.schema import DataConfig
+from training.config.data_schema import DataConfig
 from training.data.buckets import (
     SLACK,
     bucket_size,

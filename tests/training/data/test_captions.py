@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from training.config.schema import DataConfig
+from training.config.data_schema import DataConfig
 from training.data.captions import shuffled, trained_captions, with_trigger
 
 TAGS = "1girl, red hair, smile, outdoors, hat"

@@ -11,8 +11,8 @@ from tests.tim_model.gemma import write_gemma
 from tim_model import load_text_encoder, load_vae
 from tim_model.text.encoder import pad_features
 from training.components.parts import build_parts
+from training.config.data_schema import DataConfig
 from training.config.load import load_config
-from training.config.schema import DataConfig
 from training.data.encoded import Latents, Share
 from training.data.image_dataset import ImageDataset
 from training.data.open_dataset import open_dataset

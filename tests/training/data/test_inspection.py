@@ -12,8 +12,8 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from training.components.parts import build_parts
+from training.config.data_schema import DataConfig
 from training.config.load import load_config
-from training.config.schema import DataConfig
 from training.data.inspection import MAX_LATENT, index_path, inspect_latent, shape_problem
 from training.data.open_dataset import open_dataset
 

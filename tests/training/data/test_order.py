@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from training.config.schema import DataConfig, FolderConfig
+from training.config.data_schema import DataConfig, FolderConfig
 from training.data.buckets import own_slice
 from training.data.dataset import Dataset, Sample
 from training.data.order import Copy, Order, dealt

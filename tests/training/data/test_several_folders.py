@@ -9,9 +9,10 @@ import yaml
 
 from tests.tim_model.gemma import write_gemma
 from training.components.parts import Parts, build_parts
+from training.config.data_schema import DataConfig, FolderConfig
 from training.config.load import load_config
-from training.config.schema import DataConfig, FolderConfig
 from training.data.dataset import Dataset
+from training.data.loss_weights import sample_weights
 from training.data.open_dataset import open_dataset
 
 from ..tiny import write_classes, write_picture, write_recipe
@@ -123,7 +124,8 @@ def test_dreambooth_by_folders(tmp_path):
     assert len(parts.data.held_out) == 1 and parts.data.held_out[0] < 3
     assert {*parts.data.captions[:3]} == {("sks, a dog",)} and parts.data.captions[3] == ("a dog 0",)
     rows = [copy for k in range(parts.data.batches_per_epoch) for copy in parts.data.rows(k)[1]]
-    assert len(rows) == 2 * 4 + 6 and parts.data.loss_weights(rows[:14], range(14)).sum() == 8 + 6 * 0.25
+    weights = sample_weights([parts.dataset.samples[copy.sample] for copy in rows], parts.data.config)
+    assert len(rows) == 2 * 4 + 6 and weights.sum() == 8 + 6 * 0.25
     table = parts.data.table()
     assert f"folder {subject}: 3 samples, weight 4: 8 of 14 an epoch (57.1%)" in table
     assert (

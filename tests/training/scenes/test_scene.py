@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from training.config.schema import DataConfig
+from training.config.data_schema import DataConfig
 from training.data.open_dataset import open_dataset
 from training.scenes.__main__ import main
 from training.scenes.captions import COLORS, ITEMS, PAIRS, TASKS

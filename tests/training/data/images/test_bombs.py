@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin, TiffImagePlugin
 
-from training.config.schema import DataConfig
+from training.config.data_schema import DataConfig
 from training.data.idx import read_idx
 from training.data.images.read_image import MAX_BYTES, read_image
 from training.data.layouts.plain_text import MAX_CAPTION, MAX_TABLE

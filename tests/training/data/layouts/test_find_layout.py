@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from training.config.schema import DataConfig
+from training.config.data_schema import DataConfig
 from training.data.dataset import Dataset
 from training.data.inspection import index_path
 from training.data.open_dataset import open_dataset

@@ -9,7 +9,7 @@ import pytest
 from safetensors.torch import save_file
 from torch import tensor, zeros
 
-from training.config.schema import DataConfig
+from training.config.data_schema import DataConfig
 from training.data.dataset import Dataset
 from training.data.layouts.folders import read_tree
 from training.data.open_dataset import open_dataset

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from training.config.schema import DataConfig
+from training.config.data_schema import DataConfig
 from training.data.dataset import Dataset
 from training.data.open_dataset import open_dataset
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from training.config.schema import Config, DataConfig
+from training.config.data_schema import DataConfig
+from training.config.schema import Config
 from training.data.batches import Batches
 from training.data.dataset import Dataset
 from training.data.encoded import Latents

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from training.config.schema import DataConfig
+from training.config.data_schema import DataConfig
 from training.data.dataset import Dataset
 from training.data.open_dataset import open_dataset
 

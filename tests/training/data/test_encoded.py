@@ -16,6 +16,7 @@ from training.config.load import load_config
 from training.data.encoded import Latents, Share
 from training.data.image_dataset import ImageDataset
 from training.data.open_dataset import open_dataset
+from training.data.order import Copy
 from training.data.tensor_cache import TensorCache
 
 from ..tiny import last_state, train, write_classes, write_picture, write_recipe
@@ -100,7 +101,7 @@ def test_captions_of_a_batch_are_padded_to_its_longest(tmp_path, gemma):
     assert parts.params.context_dim == 64 and parts.params.num_classes is None
     parts.data.encode(["a prompt"], torch.device("cpu"), Share())
     assert len(cached(tmp_path)) == 6  # three captions, the prompt, the empty one and the pad feature
-    rows = [(3, False), (1, False)]
+    rows = [Copy(3), Copy(1)]
     whole = parts.data.batch(rows, 0, range(2))
     encoder = load_text_encoder(gemma)
     features = encoder.encode(["no ox", "two oxen on a fen, one waxen", ""])

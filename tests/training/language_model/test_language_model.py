@@ -185,7 +185,7 @@ def test_training_lowers_perplexity(tmp_path, capsys):
     assert run(tmp_path, "run.steps=150", "run.log_every=10", "data.stray=0") == 0
     lines = [line.replace(",", "").split() for line in capsys.readouterr().out.splitlines() if line.startswith("step")]
     (first, first_said), (last, last_said) = [(float(line[4]), float(line[-1])) for line in (lines[0], lines[-1])]
-    assert 1.6 < last < 1.9 and last < first  # 72 captions are few: the rest is what they leave open
+    assert 1.6 < last < 2.0 and last < first  # 72 captions are few: the rest is what they leave open
     assert last_said < 1.02 < first_said  # features tell all that was said
 
 

@@ -31,8 +31,22 @@ STRETCH = 1.2  # of old browsers in Nodes 2.0, in both directions
 READABLE = 8 / 14  # pixels of a unit below which Nodes 2.0 leaves texts out
 
 
+@pytest.fixture(scope="module")
+def nothing_downloaded(host) -> Iterator[None]:
+    """Without the small files that other tests have under the names of official ones."""
+    nodes = [node for name in WITH_DOWNLOADS for node in read_workflow(name)["nodes"]]
+    models = [model for node in nodes for model in node["properties"].get("models", [])]
+    files = {host.base / "models" / model["directory"] / model["name"] for model in models}
+    renamed = {file: file.with_suffix(".away") for file in files if file.is_file()}
+    for file, away in renamed.items():
+        file.rename(away)
+    yield
+    for file, away in renamed.items():
+        away.rename(file)
+
+
 @pytest.fixture(scope="module", params=RENDERINGS.values(), ids=RENDERINGS)
-def page(request, host) -> Iterator[Page]:
+def page(request, host, nothing_downloaded) -> Iterator[Page]:
     with open_page(host, nodes_2=request.param) as page:
         yield page
 

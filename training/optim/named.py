@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import pkgutil
 from collections.abc import Iterable
 
 import torch
@@ -47,7 +47,7 @@ def check_library(config: OptimizerConfig) -> None:
     library = LIBRARIES.get(config.name)
     try:
         if library:
-            importlib.import_module(library)
+            pkgutil.resolve_name(library)  # imports it
     except ImportError as error:
         why = "is not installed" if error.name == library else f"cannot be imported ({error})"
         raise ValueError(f"optimizer.name={config.name}: {library} {why}: pip install {library}") from None

@@ -33,7 +33,8 @@ def test_schedules_are_those_of_the_field(case):
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=config.lr)
     schedule = make(optimizer, num_warmup_steps=WARMUP, num_training_steps=STEPS, **options)
     factor = schedule.lr_lambdas[0]
-    for step in range(WARMUP, STEPS + 3):
+    assert learning_rate(config, STEPS + 2, STEPS, 8) == 0
+    for step in range(WARMUP, STEPS + 1):
         expected = config.lr * factor(step)
         assert learning_rate(config, step, STEPS, 8) == pytest.approx(expected, rel=1e-12, abs=1e-18), step
 

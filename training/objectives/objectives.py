@@ -126,11 +126,10 @@ def modular_meanflow(
             velocity = net(x_t, sample.t, sample.t, sample.context).to(velocity)
     F_pred, features, dF_dt = predict_with_derivative(wrapped or net, path, sample, velocity)
     target = transition_target(path, sample, share * dF_dt + (1 - share) * dF_dt.detach(), guidance)
-    loss = denoising_loss(F_pred, target, cosine=False, mask=sample.mask)
     proj_loss = x_t.new_zeros(()) if features is None else projection_loss(features, sample.h_target).mean()
-    weighted = batch_mean(adaptive(loss, sample.x[0].numel(), power=0.0), sample.weight)
-    finite, weight = finite_rows(F_pred, target), torch.ones_like(sample.t)
-    return LossOutput(target.detach(), dF_dt.detach(), weight, loss, weighted, proj_loss, finite)
+    out = compared(sample, F_pred, proj_loss, target, dF_dt)
+    weighted = batch_mean(adaptive(out.denoising_loss, sample.x[0].numel(), power=0.0), sample.weight)
+    return replace(out, target=target.detach(), dF_dt=dF_dt.detach(), weighted_loss=weighted)
 
 
 def split_meanflow(
@@ -164,8 +163,13 @@ def split_meanflow(
 
 
 def squared_error(net: Network, path: Transport, sample: Sample, target: Tensor, dF_dt: Tensor) -> LossOutput:
-    """The mean squared distance to a target, all times weighing the same."""
+    """The mean squared distance of the prediction to a target, all times weighing the same."""
     F_pred, proj_loss = predict(net, path, sample)
+    return compared(sample, F_pred, proj_loss, target, dF_dt)
+
+
+def compared(sample: Sample, F_pred: Tensor, proj_loss: Tensor, target: Tensor, dF_dt: Tensor) -> LossOutput:
+    """`squared_error` of a prediction that is already made."""
     loss = denoising_loss(F_pred, target, cosine=False, mask=sample.mask)
     weight, total = torch.ones_like(sample.t), batch_mean(loss, sample.weight)
     return LossOutput(target, dF_dt, weight, loss, total, proj_loss, finite_rows(F_pred, target))
